@@ -1,0 +1,62 @@
+import type { Endpoint } from "./instance.ts";
+import type { AppName, InstanceId, NodeName, ProjectName } from "./names.ts";
+
+/** One back end of an app, as gateways see it. */
+export interface RouteInstance {
+  readonly instance: InstanceId;
+  readonly node: NodeName;
+  /** Its column in the shared load table; stable while the instance exists. */
+  readonly column: number;
+  /** Cores it may use (its max, or the machine). */
+  readonly cores: number;
+  readonly state:
+    | { readonly kind: "running"; readonly endpoint: Endpoint }
+    /** Must be woken with a `wake` request first. */
+    | { readonly kind: "asleep" }
+    /** Coming up or backing off: of use to a request that can wait. */
+    | { readonly kind: "starting" };
+}
+
+/** Where the requests of one app go: only to instances of the release that serves. */
+export interface AppRoute {
+  readonly project: ProjectName;
+  readonly app: AppName;
+  /** The release that serves; null: nothing was ever healthy (503 with `problem`). */
+  readonly release: number | null;
+  /** Lowercase, without port. */
+  readonly hosts: readonly string[];
+  readonly instances: readonly RouteInstance[];
+  /** Back ends that drain: no new requests; WebSockets get a close and 30 s. */
+  readonly draining: readonly InstanceId[];
+  /** A sentence for the 502/503 page when no instance can take a request. */
+  readonly problem: string | null;
+}
+
+export interface Certificate {
+  /** Exact names and `*.` wildcards. */
+  readonly hosts: readonly string[];
+  /** PEM, leaf first. */
+  readonly certificateChain: string;
+  /** PEM. */
+  readonly privateKey: string;
+}
+
+/** Everything a gateway needs. Keys of `apps` are `project/app`. */
+export interface RouteTable {
+  /** Identifies the publisher's life: another epoch means "ask for a snapshot". */
+  readonly epoch: string;
+  readonly revision: number;
+  readonly apps: Readonly<Record<string, AppRoute>>;
+  readonly certificates: readonly Certificate[];
+}
+
+/** What changed between two revisions of one epoch. */
+export interface RouteChange {
+  readonly epoch: string;
+  readonly from: number;
+  readonly to: number;
+  /** Null: the app is gone. */
+  readonly apps: Readonly<Record<string, AppRoute | null>>;
+  /** Null: unchanged. */
+  readonly certificates: readonly Certificate[] | null;
+}

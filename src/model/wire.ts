@@ -1,0 +1,177 @@
+import type { Timestamp } from "../base/time.ts";
+import type { Endpoint, InstanceStatus } from "./instance.ts";
+import type { AppName, InstanceId, NodeName, ProcessType, ProjectName } from "./names.ts";
+
+/**
+ * The wire's subjects and what travels on each. At most once, never stored: whoever needs the
+ * truth asks for a report again. `req` subjects answer; the others are published.
+ */
+export const subjects = {
+  /** NodeChange, published by the agent on every change (coalesced). */
+  nodeStatus: (node: NodeName | "*") => `node.${node}.status`,
+  /** req: null → NodeReport. */
+  nodeReport: (node: NodeName) => `node.${node}.report`,
+  /** req: WakeRequest → WakeReply. Concurrent wakes of one instance share one start. */
+  nodeWake: (node: NodeName | "*") => `node.${node}.wake`,
+  /** req: SleepRequest → SleepReply. */
+  nodeSleep: (node: NodeName) => `node.${node}.sleep`,
+  /** req: LogsRequest → LogsReply. */
+  nodeLogs: (node: NodeName) => `node.${node}.logs`,
+  /** req: ExecRequest → ExecReply; the session then talks on `session…` subjects. */
+  nodeExec: (node: NodeName) => `node.${node}.exec`,
+  /** ExecInput, published by the client of a session. */
+  sessionInput: (session: string) => `session.${session}.input`,
+  /** ExecOutput, published by the agent; `exit` ends the session. */
+  sessionOutput: (session: string) => `session.${session}.output`,
+  /** LogLine, published as an app writes. */
+  logs: (project: ProjectName, app: AppName) => `logs.${project}.${app}`,
+  /** DeploymentEvent, by control and by agents (build output). */
+  progress: (project: ProjectName, app: AppName, release: number) =>
+    `progress.${project}.${app}.${release}`,
+  /** req: null → RouteTable. */
+  routesSnapshot: "routes.snapshot",
+  /** RouteChange. */
+  routesChanged: "routes.changed",
+  /** GatewayLoad, published by each gateway once a second while something changed. */
+  gatewayLoad: (gateway: string) => `gateway.${gateway}.load`,
+  gatewayLoads: "gateway.*.load",
+  /** req: QuiesceRequest → QuiesceReply; asked of each gateway. */
+  gatewayQuiesce: (gateway: string) => `gateway.${gateway}.quiesce`,
+} as const;
+
+export interface NodeReport {
+  readonly node: NodeName;
+  /** Identifies the agent's life. */
+  readonly epoch: string;
+  readonly sequence: number;
+  readonly at: Timestamp;
+  readonly instances: readonly InstanceStatus[];
+}
+
+export interface NodeChange {
+  readonly node: NodeName;
+  readonly epoch: string;
+  /** One more than the change or report before it; a gap means "ask for a report". */
+  readonly sequence: number;
+  readonly at: Timestamp;
+  readonly changed: readonly InstanceStatus[];
+  readonly removed: readonly InstanceId[];
+}
+
+export interface WakeRequest {
+  readonly instance: InstanceId;
+}
+
+export type WakeReply =
+  | { readonly ok: true; readonly endpoint: Endpoint }
+  /** `reason` is a sentence for the error page. */
+  | { readonly ok: false; readonly reason: string };
+
+export interface SleepRequest {
+  readonly instances: readonly InstanceId[];
+}
+
+export interface SleepReply {
+  readonly asleep: readonly InstanceId[];
+}
+
+export interface LogLine {
+  readonly at: Timestamp;
+  readonly app: AppName;
+  readonly instance: InstanceId;
+  readonly process: ProcessType;
+  /** `lode` marks events (starts, exits, kills) written by the agent. */
+  readonly stream: "out" | "lode";
+  readonly text: string;
+}
+
+export interface LogsRequest {
+  readonly project: ProjectName;
+  readonly app: AppName;
+  readonly process: ProcessType | null;
+  readonly instance: InstanceId | null;
+  /** Only lines at or after this time; null: from the oldest kept. */
+  readonly since: Timestamp | null;
+  /** At most so many, the newest. */
+  readonly tail: number;
+}
+
+export interface LogsReply {
+  readonly lines: readonly LogLine[];
+}
+
+export interface ExecRequest {
+  readonly session: string;
+  readonly project: ProjectName;
+  readonly app: AppName;
+  readonly uidOffset: number;
+  /** `inside` joins a running instance; `oneOff` starts a new sandbox of a release. */
+  readonly target:
+    | { readonly kind: "inside"; readonly instance: InstanceId }
+    | { readonly kind: "oneOff"; readonly release: number };
+  /** Empty: a shell. */
+  readonly argv: readonly string[];
+  readonly terminal: { readonly columns: number; readonly rows: number } | null;
+}
+
+export type ExecReply = { readonly ok: true } | { readonly ok: false; readonly reason: string };
+
+export type ExecInput =
+  /** base64. */
+  | { readonly kind: "data"; readonly data: string }
+  | { readonly kind: "eof" }
+  | { readonly kind: "resize"; readonly columns: number; readonly rows: number }
+  | { readonly kind: "signal"; readonly signal: string }
+  /** The client is there; a session without one for 30 s is ended. */
+  | { readonly kind: "alive" };
+
+export type ExecOutput =
+  /** base64. */
+  | { readonly kind: "data"; readonly stream: "stdout" | "stderr"; readonly data: string }
+  | { readonly kind: "exit"; readonly code: number };
+
+export type DeploymentEvent =
+  | {
+      readonly kind: "stage";
+      readonly stage: "build" | "release" | "start" | "switch";
+      readonly state: "begin" | "end";
+      readonly at: Timestamp;
+      readonly message: string;
+    }
+  | { readonly kind: "output"; readonly at: Timestamp; readonly line: string }
+  | {
+      readonly kind: "end";
+      readonly at: Timestamp;
+      readonly state: "serving" | "failed" | "superseded";
+      /** Set when failed. */
+      readonly reason: string | null;
+      readonly logTail: readonly string[];
+      /** Milliseconds; build is 0 when every layer was there. */
+      readonly durationMs: {
+        readonly build: number;
+        readonly start: number;
+        readonly total: number;
+      };
+    };
+
+export interface GatewayLoad {
+  readonly gateway: string;
+  readonly at: Timestamp;
+  /** Per instance, since the last message. */
+  readonly instances: readonly {
+    readonly instance: InstanceId;
+    readonly requests: number;
+    readonly inFlight: number;
+    readonly lastRequestAt: Timestamp;
+  }[];
+}
+
+/** Asks a gateway to send nothing more to an instance, and tells what is still in flight. */
+export interface QuiesceRequest {
+  readonly instance: InstanceId;
+}
+
+export interface QuiesceReply {
+  readonly inFlight: number;
+  readonly lastRequestAt: Timestamp | null;
+}

@@ -1,0 +1,55 @@
+/** CPU and memory settings of one cgroup; null lifts the limit. */
+export interface CgroupLimits {
+  /** Guaranteed cores under contention, as a share of the machine's; null: the least share. */
+  readonly cpuMinCores: number | null;
+  /** Ceiling in cores. */
+  readonly cpuMaxCores: number | null;
+  /** Protected from reclaim (v2 memory.min; v1 soft limit). */
+  readonly memoryMinBytes: number | null;
+  /** Reclaimed and slowed above this (v2 memory.high; v1 has none). */
+  readonly memoryHighBytes: number | null;
+  /** Killed above this. Swap is never allowed. */
+  readonly memoryMaxBytes: number | null;
+  readonly pidsMax: number | null;
+}
+
+export interface CgroupUsage {
+  readonly cpuTimeUs: number;
+  readonly memoryBytes: number;
+  /** Of memoryBytes, page cache that can go at once. */
+  readonly cacheBytes: number;
+  readonly oomKills: number;
+  readonly throttledUs: number;
+}
+
+export interface Cgroup {
+  readonly name: string;
+  /** `cgroup.procs` files: a launcher writes `0` into each to join, before it does anything. */
+  readonly joinPaths: readonly string[];
+  setLimits(limits: CgroupLimits): Promise<void>;
+  usage(): Promise<CgroupUsage>;
+  pids(): Promise<readonly number[]>;
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
+  /** Kills every process in it (also one that forks meanwhile) and waits until it is empty. */
+  kill(): Promise<void>;
+  /** Calls back on every OOM kill, by the kernel's event. */
+  onOomKill(callback: () => void): { cancel(): void };
+  /** It must be empty. */
+  remove(): Promise<void>;
+}
+
+/**
+ * The cgroups of one cloud: everything below `lode-<cloud>` in each hierarchy, nothing else is
+ * ever touched. Two implementations: `v1.ts` (also hybrid hosts) and `v2.ts`.
+ */
+export interface CgroupTree {
+  readonly version: 1 | 2;
+  create(name: string): Promise<Cgroup>;
+  /** An existing one, for adoption; null when it is gone. */
+  open(name: string): Promise<Cgroup | null>;
+  /** Names of those that exist. */
+  list(): Promise<readonly string[]>;
+  /** Kills and removes all, and the tree itself. */
+  destroy(): Promise<void>;
+}
