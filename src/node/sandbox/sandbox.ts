@@ -13,8 +13,11 @@ export interface SandboxSpec {
   /** Host uid and gid, never 0. */
   readonly uid: number;
   readonly hostname: string;
-  /** Null: an empty network namespace (no interface but loopback). */
-  readonly network: NetworkSlot | null;
+  /**
+   * `host`: the node's own network (only for gateways). `none`: an empty namespace with no
+   * interface but loopback.
+   */
+  readonly network: NetworkSlot | "host" | "none";
   readonly binds: readonly BindMount[];
   /** Size of the tmpfs on /tmp, bytes (charged to the instance's memory). */
   readonly tmpBytes: number;
@@ -54,6 +57,8 @@ export interface Sandbox {
       readonly stdin: number | null;
       readonly stdout: number | null;
       readonly stderr: number | null;
+      /** Further descriptors; the program finds them at 3, 4, … in this order. */
+      readonly inherited?: readonly number[];
     },
   ): Promise<LaunchedSandbox>;
   /** Joins the namespaces of a running sandbox under its uid, seccomp filter and cgroup. */
@@ -61,7 +66,12 @@ export interface Sandbox {
     childPid: number,
     spec: SandboxSpec,
     cgroup: Cgroup,
-    io: { readonly statusFile: string; readonly stdin: number; readonly stdout: number; readonly stderr: number },
+    io: {
+      readonly statusFile: string;
+      readonly stdin: number;
+      readonly stdout: number;
+      readonly stderr: number;
+    },
   ): Promise<LaunchedSandbox>;
   /** How it ended, from its status file. */
   exitOf(statusFile: string): Promise<SandboxExit>;
