@@ -26,8 +26,11 @@ export const dataPaths = {
   endpoint: (paths: CloudPaths) => join(paths.data, "endpoint.json"),
   /** The node's trees: releases/, layers/, instances/, logs/, volumes/. */
   node: (paths: CloudPaths) => join(paths.data, "node"),
-  /** Wire socket for gateways. */
-  gatewaySocket: (paths: CloudPaths) => join(paths.run, "gateway.sock"),
+  /**
+   * Wire socket for gateways, in a folder of its own: gateways are shown the folder, because a
+   * bind of the socket itself would go stale when the next lode makes it anew.
+   */
+  gatewaySocket: (paths: CloudPaths) => join(paths.run, "g", "wire.sock"),
   /** The shared load table: a file that gateways map. */
   loadTable: (paths: CloudPaths) => join(paths.run, "load.table"),
   /** Sockets of apps, hard-linked here by the agent once they listen; gateways see only this. */

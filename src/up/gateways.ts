@@ -1,0 +1,332 @@
+/**
+ * Keeps one gateway process per core alive, and takes over those that an earlier lode left.
+ *
+ *   absent → launching → serving → ended → launching …   (one slot of the table below)
+ *              ↑                     │
+ *              └──── adopted ────────┘
+ *
+ * A slot keeps its listening descriptors here as long as this lode lives: while a gateway is
+ * replaced, new connections wait in the kernel's queue instead of being refused.
+ */
+import {
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { err, ok, type Result } from "../base/result.ts";
+import type { Clock, Random } from "../base/time.ts";
+import type { CgroupTree } from "../node/cgroup/cgroup.ts";
+import type { ExitWatcher, ProcessIdentity } from "../node/linux/processes.ts";
+import { isAlive } from "../node/linux/process-identity.ts";
+import { listenTcp } from "../node/linux/sockets.ts";
+import { type CloudPaths, dataPaths } from "../node/paths.ts";
+import type { Sandbox } from "../node/sandbox/sandbox.ts";
+
+export interface GatewaysSettings {
+  readonly paths: CloudPaths;
+  /** How many processes; as many as cores. */
+  readonly count: number;
+  readonly uid: number;
+  readonly httpPort: number;
+  readonly httpsPort: number | null;
+  /** The program and what it needs to see; changes when Lode is upgraded. */
+  readonly program: GatewayProgram;
+}
+
+export interface GatewayProgram {
+  /** Names this build: a gateway of another build is replaced after a start. */
+  readonly build: string;
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Host files shown inside at the same path. */
+  readonly files: readonly string[];
+}
+
+export interface GatewaysDependencies {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly sandbox: Sandbox;
+  readonly cgroups: CgroupTree;
+  readonly exits: ExitWatcher;
+  /** One line per event. */
+  readonly say: (line: string) => void;
+}
+
+/** What a gateway's file tells the next lode. */
+interface GatewayRecord {
+  readonly monitor: ProcessIdentity;
+  readonly cgroup: string;
+  readonly statusFile: string;
+  readonly build: string;
+  readonly httpPort: number;
+  readonly httpsPort: number | null;
+}
+
+interface Slot {
+  readonly index: number;
+  plain: number | null;
+  secure: number | null;
+  record: GatewayRecord | null;
+  launches: number;
+}
+
+export interface Gateways {
+  /** Resolves when every slot has a process. */
+  start(): Promise<Result<{ adopted: number; launched: number }, string>>;
+  /** Leaves them serving; stops watching. */
+  close(): void;
+  /** Ends them: drained first, killed after `graceMs`. */
+  stopAll(graceMs: number): Promise<void>;
+}
+
+/** A gateway that ends sooner than this after its launch is started again with a delay. */
+const stableAfterMs = 2000;
+const relaunchDelayMsMax = 5000;
+const stopTimeoutMs = 30_000;
+
+export function createGateways(
+  settings: GatewaysSettings,
+  dependencies: GatewaysDependencies,
+): Gateways {
+  return new GatewaySet(settings, dependencies);
+}
+
+class GatewaySet implements Gateways {
+  readonly #settings: GatewaysSettings;
+  readonly #deps: GatewaysDependencies;
+  readonly #slots: readonly Slot[];
+  readonly #directory: string;
+  #closed = false;
+
+  constructor(settings: GatewaysSettings, dependencies: GatewaysDependencies) {
+    this.#settings = settings;
+    this.#deps = dependencies;
+    this.#directory = join(settings.paths.run, "gateways");
+    this.#slots = Array.from({ length: settings.count }, (_, index) => ({
+      index,
+      plain: null,
+      secure: null,
+      record: null,
+      launches: 0,
+    }));
+  }
+
+  async start(): Promise<Result<{ adopted: number; launched: number }, string>> {
+    mkdirSync(this.#directory, { recursive: true, mode: 0o755 });
+    const adopted = this.#slots.filter((slot) => this.#adopt(slot));
+    const current = adopted.filter((slot) => this.#isCurrent(slot));
+    if (adopted.length === 0) {
+      const taken = this.#portTaken();
+      if (taken !== null) return err(taken);
+    }
+    for (const slot of this.#slots) {
+      if (current.includes(slot)) continue;
+      const predecessor = slot.record;
+      const listening = this.#listen(slot);
+      if (!listening.ok) return listening;
+      const launched = await this.#launch(slot);
+      if (!launched.ok) return launched;
+      if (predecessor !== null) void this.#retire(predecessor, stopTimeoutMs);
+    }
+    for (const slot of current) this.#watch(slot);
+    return ok({ adopted: current.length, launched: this.#slots.length - current.length });
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const slot of this.#slots) this.#closeListeners(slot);
+  }
+
+  async stopAll(graceMs: number): Promise<void> {
+    this.close();
+    await Promise.all(
+      this.#slots.map(async (slot) => {
+        if (slot.record !== null) await this.#retire(slot.record, graceMs);
+        rmSync(this.#recordFile(slot), { force: true });
+      }),
+    );
+  }
+
+  #recordFile(slot: Slot): string {
+    return join(this.#directory, `${slot.index}.json`);
+  }
+
+  #adopt(slot: Slot): boolean {
+    let record: GatewayRecord;
+    try {
+      record = JSON.parse(readFileSync(this.#recordFile(slot), "utf8")) as GatewayRecord;
+    } catch {
+      return false;
+    }
+    if (!isAlive(record.monitor)) return false;
+    slot.record = record;
+    return true;
+  }
+
+  #isCurrent(slot: Slot): boolean {
+    const { program, httpPort, httpsPort } = this.#settings;
+    const record = slot.record;
+    return (
+      record !== null &&
+      record.build === program.build &&
+      record.httpPort === httpPort &&
+      record.httpsPort === httpsPort
+    );
+  }
+
+  /** SO_REUSEPORT would let a second cloud share a port in silence: try without it first. */
+  #portTaken(): string | null {
+    const { httpPort, httpsPort } = this.#settings;
+    for (const port of httpsPort === null ? [httpPort] : [httpPort, httpsPort]) {
+      const probe = listenTcp({ host: "::", port, backlog: 1, reusePort: false });
+      if (!probe.ok) return probe.error;
+      closeSync(probe.value);
+    }
+    return null;
+  }
+
+  #listen(slot: Slot): Result<void, string> {
+    const { httpPort, httpsPort } = this.#settings;
+    const plain = listenTcp({ host: "::", port: httpPort, backlog: 4096, reusePort: true });
+    if (!plain.ok) return plain;
+    slot.plain = plain.value;
+    if (httpsPort === null) return ok(undefined);
+    const secure = listenTcp({ host: "::", port: httpsPort, backlog: 4096, reusePort: true });
+    if (!secure.ok) return secure;
+    slot.secure = secure.value;
+    return ok(undefined);
+  }
+
+  #closeListeners(slot: Slot): void {
+    for (const descriptor of [slot.plain, slot.secure]) {
+      if (descriptor !== null) closeSync(descriptor);
+    }
+    slot.plain = null;
+    slot.secure = null;
+  }
+
+  async #launch(slot: Slot): Promise<Result<void, string>> {
+    const { paths, uid, program, httpPort, httpsPort } = this.#settings;
+    const name = `gateway-${slot.index}`;
+    const directory = join(paths.data, "gateways", name);
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    chownSync(directory, uid, uid);
+    slot.launches += 1;
+    const cgroupName = `${name}-${this.#deps.random.token(6)}`;
+    const statusFile = join(this.#directory, `${cgroupName}.status`);
+    const output = openSync(join(paths.data, "gateways", `${name}.log`), "a", 0o600);
+    try {
+      const cgroup = await this.#deps.cgroups.create(cgroupName);
+      const inherited = [slot.plain, slot.secure].filter((fd) => fd !== null);
+      const { monitorPid, monitorStartTicks } = await this.#deps.sandbox.launch(
+        this.#specOf(slot, name, directory),
+        cgroup,
+        { statusFile, stdin: null, stdout: output, stderr: output, inherited },
+      );
+      slot.record = {
+        monitor: { pid: monitorPid, startTicks: monitorStartTicks },
+        cgroup: cgroupName,
+        ...{ statusFile, build: program.build, httpPort, httpsPort },
+      };
+    } catch (cause) {
+      return err(`cannot start gateway ${slot.index}: ${(cause as Error).message}`);
+    } finally {
+      closeSync(output);
+    }
+    const file = this.#recordFile(slot);
+    writeFileSync(`${file}.new`, JSON.stringify(slot.record));
+    renameSync(`${file}.new`, file);
+    this.#watch(slot);
+    return ok(undefined);
+  }
+
+  #specOf(slot: Slot, name: string, directory: string) {
+    const { paths, uid, program } = this.#settings;
+    const shown = (path: string, writable: boolean) => ({
+      source: path,
+      destination: path,
+      writable,
+    });
+    return {
+      uid,
+      hostname: name,
+      network: "host" as const,
+      binds: [
+        ...program.files.map((path) => shown(path, false)),
+        shown(dataPaths.appSockets(paths), false),
+        shown(dirname(dataPaths.gatewaySocket(paths)), false),
+        shown(dataPaths.loadTable(paths), true),
+        { source: directory, destination: "/data", writable: true },
+      ],
+      tmpBytes: 16 * 1024 * 1024,
+      workingDirectory: "/",
+      env: {
+        ...program.env,
+        HOME: "/data",
+        LODE_GATEWAY: JSON.stringify({
+          id: name,
+          row: slot.index,
+          socketPath: dataPaths.gatewaySocket(paths),
+          loadTablePath: dataPaths.loadTable(paths),
+          logDirectory: "/data",
+          plainDescriptors: slot.plain === null ? [] : [3],
+          tlsDescriptors: slot.secure === null ? [] : [slot.plain === null ? 3 : 4],
+        }),
+      },
+      argv: program.argv,
+      openFiles: 1_048_576,
+    };
+  }
+
+  #watch(slot: Slot): void {
+    const record = slot.record;
+    if (record === null) return;
+    const launchedAt = this.#deps.clock.now();
+    void this.#deps.exits.ended(record.monitor).then(async () => {
+      if (this.#closed || slot.record !== record) return;
+      const exit = await this.#deps.sandbox.exitOf(record.statusFile);
+      await this.#remove(record);
+      const how = exit.kind === "exit" ? `exit code ${exit.code}` : JSON.stringify(exit);
+      this.#deps.say(`gateway ${slot.index} ended (${how}); starting it again`);
+      const young = this.#deps.clock.now() - launchedAt < stableAfterMs;
+      if (!young) slot.launches = 0;
+      const delayMs = young ? Math.min(50 * 2 ** slot.launches, relaunchDelayMsMax) : 0;
+      if (delayMs === 0) void this.#relaunch(slot);
+      else this.#deps.clock.after(delayMs, () => void this.#relaunch(slot));
+    });
+  }
+
+  async #relaunch(slot: Slot): Promise<void> {
+    if (this.#closed) return;
+    const listening = slot.plain === null ? this.#listen(slot) : ok(undefined);
+    const launched = listening.ok ? await this.#launch(slot) : listening;
+    if (launched.ok) return;
+    this.#deps.say(launched.error);
+    this.#deps.clock.after(relaunchDelayMsMax, () => void this.#relaunch(slot));
+  }
+
+  /** Lets it finish its requests (SIGTERM), ends it after `graceMs` and removes its traces. */
+  async #retire(record: GatewayRecord, graceMs: number): Promise<void> {
+    const { sandbox, exits, clock } = this.#deps;
+    const child = await sandbox.childPidOf(record.statusFile);
+    if (child !== null && isAlive(record.monitor)) process.kill(child, "SIGTERM");
+    const timedOut = new Promise<void>((resolve) => {
+      clock.after(graceMs, resolve);
+    });
+    await Promise.race([exits.ended(record.monitor), timedOut]);
+    await this.#remove(record);
+  }
+
+  async #remove(record: GatewayRecord): Promise<void> {
+    const cgroup = await this.#deps.cgroups.open(record.cgroup);
+    await cgroup?.kill();
+    await cgroup?.remove();
+    rmSync(record.statusFile, { force: true });
+  }
+}

@@ -1,0 +1,87 @@
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { err, ok, type Result } from "../base/result.ts";
+import type { Random } from "../base/time.ts";
+
+/** What names a cloud on its host; made once for a data directory. */
+export interface CloudIdentity {
+  /** Six characters of [a-z0-9]: part of every interface, cgroup and directory Lode makes. */
+  readonly cloud: string;
+  /** Host uid of offset 0; the cloud owns the next 100,000. */
+  readonly uidBase: number;
+}
+
+/**
+ * Bases lie in systemd's container range (524288–1879048191) above what is commonly handed to
+ * subuids, 100,000 apart, so that clouds on one host rarely share a uid.
+ */
+const uidRangeFirst = 600_000_000;
+const uidRangeSize = 100_000;
+const uidRanges = 10_000;
+
+export function openIdentity(
+  dataDirectory: string,
+  random: Random,
+): Result<CloudIdentity, string> {
+  const file = join(dataDirectory, "cloud.json");
+  if (existsSync(file)) return readIdentity(file);
+  const identity: CloudIdentity = {
+    cloud: random.token(6),
+    uidBase: uidRangeFirst + Math.floor(random.next() * uidRanges) * uidRangeSize,
+  };
+  writeFileSync(`${file}.new`, `${JSON.stringify(identity)}\n`, { flush: true });
+  renameSync(`${file}.new`, file);
+  return ok(identity);
+}
+
+function readIdentity(file: string): Result<CloudIdentity, string> {
+  try {
+    const value = JSON.parse(readFileSync(file, "utf8")) as Partial<CloudIdentity>;
+    if (
+      typeof value.cloud === "string" &&
+      /^[a-z0-9]{6}$/.test(value.cloud) &&
+      typeof value.uidBase === "number" &&
+      Number.isSafeInteger(value.uidBase) &&
+      value.uidBase >= 1000
+    ) {
+      return ok({ cloud: value.cloud, uidBase: value.uidBase });
+    }
+  } catch {
+    // Told below: what it holds, not why JSON.parse failed, is what the operator can mend.
+  }
+  return err(`${file} is damaged; restore it from a backup (it holds the cloud's id and uid base)`);
+}
+
+/**
+ * Makes the data directory, traversable by the uids of apps. Refuses one below a directory that
+ * those cannot enter, because then no app could see its files.
+ */
+export function prepareDataDirectory(path: string): Result<void, string> {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o711 });
+    chmodSync(path, 0o711);
+  } catch (cause) {
+    return err(`cannot make the data directory ${path}: ${(cause as Error).message}`);
+  }
+  const closed = closedParent(dirname(path));
+  if (closed === null) return ok(undefined);
+  return err(
+    `apps could not reach the data directory ${path}: ${closed} is closed to other users; ` +
+      `use another --data-dir, or run "chmod o+x ${closed}"`,
+  );
+}
+
+function closedParent(path: string): string | null {
+  for (let directory = path; ; directory = dirname(directory)) {
+    if ((statSync(directory).mode & 0o001) === 0) return directory;
+    if (directory === "/") return null;
+  }
+}

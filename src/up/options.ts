@@ -1,0 +1,63 @@
+import { resolve } from "node:path";
+import { err, ok, type Result } from "../base/result.ts";
+
+export interface UpOptions {
+  readonly dataDirectory: string;
+  readonly httpPort: number;
+  /** Null: no TLS listener. */
+  readonly httpsPort: number | null;
+  readonly apiPort: number;
+  readonly domain: string;
+  /** Deploys the examples after `ready`. */
+  readonly demo: boolean;
+}
+
+export const defaultDataDirectory = "/var/lib/lode";
+
+/** The options of `lode up` as commander hands them over: all text. */
+export interface RawUpOptions {
+  readonly dataDir?: string;
+  readonly httpPort: string;
+  readonly httpsPort?: string;
+  readonly apiPort: string;
+  readonly domain: string;
+  readonly demo?: boolean;
+}
+
+export function parseUpOptions(
+  raw: RawUpOptions,
+  env: Readonly<Record<string, string | undefined>>,
+): Result<UpOptions, string> {
+  const httpPort = parsePort("--http-port", raw.httpPort);
+  if (!httpPort.ok) return httpPort;
+  const apiPort = parsePort("--api-port", raw.apiPort);
+  if (!apiPort.ok) return apiPort;
+  let httpsPort: number | null = null;
+  if (raw.httpsPort !== undefined) {
+    const parsed = parsePort("--https-port", raw.httpsPort);
+    if (!parsed.ok) return parsed;
+    httpsPort = parsed.value;
+  }
+  const ports = [httpPort.value, apiPort.value, ...(httpsPort === null ? [] : [httpsPort])];
+  if (new Set(ports).size < ports.length) {
+    return err("--http-port, --https-port and --api-port must differ from one another");
+  }
+  const domain = raw.domain.toLowerCase();
+  if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(domain)) {
+    return err(`--domain "${raw.domain}" is not a host name; write it like apps.example.org`);
+  }
+  return ok({
+    dataDirectory: resolve(raw.dataDir ?? env.LODE_DATA_DIR ?? defaultDataDirectory),
+    httpPort: httpPort.value,
+    httpsPort,
+    apiPort: apiPort.value,
+    domain,
+    demo: raw.demo === true,
+  });
+}
+
+function parsePort(option: string, text: string): Result<number, string> {
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port >= 1 && port <= 65_535) return ok(port);
+  return err(`${option} "${text}" is not a port; give a number from 1 to 65535`);
+}
