@@ -94,6 +94,11 @@ export interface LogsRequest {
   readonly since: Timestamp | null;
   /** At most so many, the newest. */
   readonly tail: number;
+  /**
+   * Publish the app's new lines on `logs…` for so long; ask again before it ends. They begin
+   * where the reply ends: what was published before the reply is in it.
+   */
+  readonly followMs?: number;
 }
 
 export interface LogsReply {
