@@ -49,6 +49,10 @@ export interface ChangeBatch {
   readonly changes: readonly Change[];
 }
 
+/**
+ * The iteration ends when cancelled, when the ledger closes, and when the reader fell so far
+ * behind that the history is gone: who did not cancel lists again and watches from there.
+ */
 export interface Watch extends AsyncIterable<ChangeBatch> {
   /** Ends the iteration. */
   cancel(): void;
@@ -66,7 +70,15 @@ export interface Lease {
 }
 
 export type LedgerError = {
-  readonly code: "unavailable" | "corrupt" | "full" | "compacted" | "closed";
+  /** `leaseGone`: a put names a lease that ended. `tooLarge`: more than a transaction takes. */
+  readonly code:
+    | "unavailable"
+    | "corrupt"
+    | "full"
+    | "compacted"
+    | "leaseGone"
+    | "tooLarge"
+    | "closed";
   readonly message: string;
 };
 
