@@ -1,0 +1,141 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { connect } from "node:net";
+
+/** Microseconds per clock tick of /proc/PID/stat: USER_HZ is 100 on every Linux port in use. */
+const tickUs = 10_000;
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+export interface Target {
+  readonly port: number;
+  readonly host: string;
+  readonly path?: string;
+}
+
+/**
+ * Milliseconds from `sinceMs` (performance.now) to the first byte of an answer with status
+ * 200. While nothing listens it connects again at once.
+ */
+export async function firstByteMs(target: Target, sinceMs: number): Promise<number> {
+  const deadlineMs = sinceMs + 30_000;
+  for (;;) {
+    const outcome = await tryOnce(target);
+    const nowMs = performance.now();
+    if (outcome === "200") return nowMs - sinceMs;
+    if (outcome !== "refused") throw new Error(`${target.host} answered: ${outcome}`);
+    if (nowMs > deadlineMs) throw new Error(`${target.host} did not listen within 30 s`);
+    await new Promise((done) => setImmediate(done));
+  }
+}
+
+function tryOnce(target: Target): Promise<string> {
+  return new Promise((settle) => {
+    const socket = connect({ port: target.port, host: "127.0.0.1" });
+    socket.setNoDelay(true);
+    socket.on("connect", () => {
+      const path = target.path ?? "/";
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: ${target.host}\r\nConnection: close\r\n\r\n`);
+    });
+    socket.once("data", (bytes) => {
+      const line = bytes.toString("latin1", 0, 64).split("\r\n")[0] ?? "";
+      settle(line.split(" ")[1] === "200" ? "200" : line);
+      socket.destroy();
+    });
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      settle(error.code === "ECONNREFUSED" ? "refused" : `${error.code}`);
+    });
+    socket.on("close", () => settle("refused"));
+  });
+}
+
+export function childrenOf(pid: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((candidate) => parentOf(candidate) === pid);
+}
+
+export function treeOf(pid: number): number[] {
+  return [pid, ...childrenOf(pid).flatMap(treeOf)];
+}
+
+function parentOf(pid: number): number | null {
+  const fields = statFields(pid);
+  return fields === null ? null : Number(fields[1]);
+}
+
+/** Fields of /proc/PID/stat from the third (state) on; null when it is gone. */
+function statFields(pid: number): string[] | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * CPU time of the processes in microseconds. /proc/PID/schedstat counts nanoseconds per
+ * thread; summed over threads it is exact where clock ticks (10 ms) are coarse.
+ */
+export function cpuTimeUs(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuTimeOfUs(pid), 0);
+}
+
+function cpuTimeOfUs(pid: number): number {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`);
+    const nanoseconds = threads.map((thread) =>
+      Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]),
+    );
+    return nanoseconds.reduce((sum, time) => sum + time, 0) / 1000;
+  } catch {
+    const fields = statFields(pid);
+    return fields === null ? 0 : (Number(fields[11]) + Number(fields[12])) * tickUs;
+  }
+}
+
+/** Proportional set size of the processes in bytes. */
+export function pssBytes(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + pssOf(pid), 0);
+}
+
+function pssOf(pid: number): number {
+  try {
+    const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
+    return Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}
+
+/**
+ * Memory that the kernel charges to the process's cgroup, in bytes, without page cache that
+ * can go at once.
+ */
+export function cgroupMemoryBytes(pid: number): number | null {
+  try {
+    const lines = readFileSync(`/proc/${pid}/cgroup`, "latin1").trim().split("\n");
+    const v1 = lines.map((line) => /^\d+:([^:]*,)?memory(,[^:]*)?:(.*)$/.exec(line)?.[3]);
+    const path = v1.find((at) => at !== undefined);
+    if (path !== undefined) return usageWithoutCache(`/sys/fs/cgroup/memory${path}`, "usage_in");
+    const v2 = lines.map((line) => /^0::(.*)$/.exec(line)?.[1]).find((at) => at !== undefined);
+    return v2 === undefined ? null : usageWithoutCache(`/sys/fs/cgroup${v2}`, "current");
+  } catch {
+    return null;
+  }
+}
+
+function usageWithoutCache(directory: string, version: "usage_in" | "current"): number {
+  const file = version === "current" ? "memory.current" : "memory.usage_in_bytes";
+  const usage = Number(readFileSync(`${directory}/${file}`, "latin1"));
+  const stat = readFileSync(`${directory}/memory.stat`, "latin1");
+  const inactive = /^(?:total_)?inactive_file (\d+)$/gm;
+  const cache = [...stat.matchAll(inactive)].map((match) => Number(match[1]));
+  return usage - Math.max(0, ...cache);
+}

@@ -1,0 +1,99 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+
+/** Ports that nothing listened on a moment ago. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  return ports;
+}
+
+export async function sleep(durationMs: number): Promise<void> {
+  await Bun.sleep(durationMs);
+}
+
+/** Polls until `probe` returns something; fails with `what` when that never happens. */
+export async function until<Value>(
+  what: string,
+  probe: () => Promise<Value | null | false> | Value | null | false,
+  timeoutMs = 15_000,
+): Promise<Value> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const value = await probe();
+    if (value !== null && value !== false) return value;
+    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    await sleep(25);
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  const stat = readOrNull(`/proc/${pid}/stat`);
+  return stat !== null && !/^\d+ \(.*\) [ZX]/s.test(stat);
+}
+
+/** Null when there is no such process. */
+export function commandLineOf(pid: number): string | null {
+  return readOrNull(`/proc/${pid}/cmdline`)?.replaceAll("\0", " ").trim() ?? null;
+}
+
+export function processIds(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/**
+ * Everything on this machine that carries a cloud's name, one line each; empty after
+ * `lode down`. Other clouds may run beside it: theirs have other names.
+ */
+export function leftovers(cloud: string, dataDirectory: string): string[] {
+  const found: string[] = [];
+  const note = (kind: string, lines: readonly string[]) => {
+    for (const line of lines) if (line.includes(cloud)) found.push(`${kind}: ${line}`);
+  };
+  for (const pid of processIds()) {
+    const where = `${commandLineOf(pid)} ${readOrNull(`/proc/${pid}/cgroup`)}`;
+    if (pid !== process.pid && (where.includes(`lode-${cloud}`) || where.includes(dataDirectory))) {
+      found.push(`process: ${pid} ${commandLineOf(pid)}`);
+    }
+  }
+  const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
+  note("mount", mounts);
+  found.push(...mounts.filter((line) => line.includes(dataDirectory)).map((at) => `mount: ${at}`));
+  note("interface", readdirSync("/sys/class/net"));
+  note("network namespace", list("/run/netns"));
+  note("run directory", list("/run"));
+  note("nft table", output(["nft", "list", "tables"]).split("\n"));
+  for (const hierarchy of ["", ...list("/sys/fs/cgroup")]) {
+    note("cgroup", list(`/sys/fs/cgroup/${hierarchy}`));
+  }
+  return found;
+}
+
+function list(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function output(command: string[]): string {
+  return Bun.spawnSync(command, { stderr: "ignore" }).stdout.toString();
+}
+
+function readOrNull(path: string): string | null {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return null;
+  }
+}
