@@ -3,7 +3,14 @@ import type { ProcessType } from "../model/names.ts";
 import { type Release, releaseName } from "../model/release.ts";
 import type { Draft } from "./draft.ts";
 import { adjust, end, lack, newAssignment, type Surroundings } from "./instances.ts";
-import { effectiveLimits, hostsOf, lastingProcesses, releaseOf, wantedCount } from "./snapshot.ts";
+import {
+  appHost,
+  effectiveLimits,
+  hostsOf,
+  lastingProcesses,
+  releaseOf,
+  wantedCount,
+} from "./snapshot.ts";
 
 /** The release that serves has as many instances as wanted, with the limits that hold now. */
 export function keepServing(draft: Draft, around: Surroundings): void {
