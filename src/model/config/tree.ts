@@ -11,6 +11,7 @@ const sourcesMax = 64;
 const configuration = new Set([
   "lode.toml",
   "Procfile",
+  "index.html",
   "package.json",
   "pnpm-workspace.yaml",
   "pyproject.toml",
