@@ -13,6 +13,4 @@ export interface Observed {
   instancesOf(app: string): ReadonlyMap<InstanceId, ObservedInstance>;
   /** Since when this control hears the node without a gap; null: it has not reported. */
   heardSince(node: NodeName): Timestamp | null;
-  /** Every gateway sends nothing more to the instance and has nothing in flight on it. */
-  isDrained(instance: InstanceId): boolean;
 }

@@ -50,7 +50,6 @@ class World {
   #nextInstance = 0;
   readonly #seen = new Map<string, Map<InstanceId, ObservedInstance>>();
   readonly #heard = new Map<NodeName, number>();
-  readonly #drained = new Set<InstanceId>();
 
   run([command = "", ...words]: readonly string[]): readonly string[] {
     const options: Options = Object.fromEntries(
@@ -103,10 +102,6 @@ class World {
     sees: (names, options) => this.#sees(names, options),
     gone: ([name = "", instance = ""]) => {
       this.#seen.get(`default/${name}`)?.delete(instance as InstanceId);
-      return [];
-    },
-    drained: ([instance = ""]) => {
-      this.#drained.add(instance as InstanceId);
       return [];
     },
     wait: ([duration = ""]) => {
@@ -182,7 +177,6 @@ class World {
       observed: {
         instancesOf: (key) => this.#seen.get(key) ?? new Map(),
         heardSince: (node) => this.#heard.get(node) ?? null,
-        isDrained: (instance) => this.#drained.has(instance),
       },
       pending: [],
       now: this.#now,

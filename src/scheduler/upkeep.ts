@@ -65,10 +65,16 @@ function grow(
   }
 }
 
+/**
+ * The node drains: it ends an instance once no gateway has anything in flight on it. When it no
+ * longer names the instance, or the time is up, the assignment goes.
+ */
 export function endDrains(draft: Draft, around: Surroundings): void {
+  const seen = around.observed.instancesOf(draft.before.key);
   for (const assignment of draft.assignments({ draining: true })) {
     const name = `${assignment.process} of ${releaseName(assignment.release)}`;
-    const isDrained = around.observed.isDrained(assignment.instance);
+    const isHeard = around.observed.heardSince(assignment.node) !== null;
+    const isDrained = isHeard && !seen.has(assignment.instance);
     const deadline = assignment.drain?.deadline ?? 0;
     if (!isDrained && around.now < deadline) {
       draft.wakeAt(deadline);
