@@ -1,0 +1,60 @@
+import { z } from "@hono/zod-openapi";
+import { jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
+import {
+  pageQuery,
+  parameters,
+  tokenCreatedSchema,
+  tokenPageSchema,
+  tokenRequestSchema,
+} from "../schemas.ts";
+import type { Services } from "../services.ts";
+import { noBody, nothing } from "./common.ts";
+
+/** Bearer tokens: a secret is shown once, when it is made. */
+export function tokenRoutes({ tokens, settings }: Services): readonly Route[] {
+  return [
+    jsonRoute(
+      {
+        id: "listTokens",
+        method: "get",
+        path: "/v1/tokens",
+        summary: "The tokens, by id; secrets are never given",
+        params: nothing,
+        query: pageQuery,
+        body: noBody,
+        bodyBytesMax: null,
+      },
+      { status: 200, schema: tokenPageSchema },
+      async (call) =>
+        mapped(await tokens.list(), (list) => pageOf(list, (token) => token.id, call.query)),
+    ),
+    jsonRoute(
+      {
+        id: "createToken",
+        method: "post",
+        path: "/v1/tokens",
+        summary: "Makes a token and shows its secret, once",
+        params: nothing,
+        query: nothing,
+        body: tokenRequestSchema,
+        bodyBytesMax: settings.limits.bodyBytesMax,
+      },
+      { status: 201, schema: tokenCreatedSchema },
+      (call) => tokens.create(call.body.name, call.actor),
+    ),
+    jsonRoute(
+      {
+        id: "revokeToken",
+        method: "delete",
+        path: "/v1/tokens/{token}",
+        summary: "Revokes a token at once",
+        params: z.strictObject({ token: parameters.token }),
+        query: nothing,
+        body: noBody,
+        bodyBytesMax: null,
+      },
+      { status: 204, schema: null },
+      (call) => tokens.revoke(call.params.token, call.actor),
+    ),
+  ];
+}
