@@ -1,0 +1,131 @@
+import { fieldId } from "./fields.ts";
+import type { HeadParser } from "./head.ts";
+import type { RequestFacts } from "./request.ts";
+import type { ResponseFacts } from "./response.ts";
+
+/** Per field id: never copied from a request to the upstream one. */
+const droppedFromRequest = flags([
+  fieldId.connection,
+  fieldId.upgrade,
+  fieldId.te,
+  fieldId.keepAlive,
+  fieldId.hop,
+  fieldId.forwarded,
+]);
+
+const droppedFromResponse = flags([
+  fieldId.connection,
+  fieldId.upgrade,
+  fieldId.keepAlive,
+  fieldId.hop,
+]);
+
+function flags(ids: readonly number[]): Uint8Array {
+  const set = new Uint8Array(fieldId.count);
+  for (const id of ids) set[id] = 1;
+  return set;
+}
+
+/**
+ * The head sent upstream: the client's bytes with the dropped fields cut out and `added` put at
+ * the end. Runs of kept lines are copied whole.
+ *
+ * @param added complete lines, each ending with CR LF, without the empty one.
+ */
+export function buildRequestHead(
+  parser: HeadParser,
+  buffer: Buffer,
+  facts: RequestFacts,
+  added: string,
+): Buffer {
+  const sent = parser.targetEnd - parser.targetStart;
+  const keepsLine = facts.minorVersion === 1 && sent === facts.target.length;
+  const line = keepsLine ? "" : `${facts.method} ${facts.target} HTTP/1.1\r\n`;
+  let extra = added;
+  if (facts.upgrade !== null) extra += `Connection: Upgrade\r\nUpgrade: ${facts.upgrade}\r\n`;
+  if (facts.acceptsTrailers) extra += "TE: trailers\r\n";
+  extra += "\r\n";
+  const out = Buffer.allocUnsafe(line.length + parser.end - parser.startLineStart + extra.length);
+  let offset = keepsLine
+    ? buffer.copy(out, 0, parser.startLineStart, parser.fieldsStart)
+    : out.write(line, 0, "latin1");
+  offset = copyFields(parser, buffer, out, offset, droppedFromRequest, facts.nominated);
+  offset += out.write(extra, offset, "latin1");
+  return out.subarray(0, offset);
+}
+
+/** Copies the lines of kept fields; returns the offset after them. */
+function copyFields(
+  parser: HeadParser,
+  buffer: Buffer,
+  out: Buffer,
+  start: number,
+  dropped: Uint8Array,
+  nominated: readonly string[],
+): number {
+  let offset = start;
+  let runStart = parser.fieldsStart;
+  for (let index = 0; index < parser.fieldCount; index += 1) {
+    const drop =
+      dropped[parser.ids[index] as number] === 1 ||
+      (nominated.length > 0 &&
+        nominated.includes(parser.fieldName(index, buffer).toLowerCase()));
+    if (!drop) continue;
+    const lineStart = parser.spans[index * 4] as number;
+    if (lineStart > runStart) offset += buffer.copy(out, offset, runStart, lineStart);
+    runStart = parser.lineAfter(index);
+  }
+  const fieldsEnd = parser.end - 2;
+  if (fieldsEnd > runStart) offset += buffer.copy(out, offset, runStart, fieldsEnd);
+  return offset;
+}
+
+/** True when nothing of the head must change, so that its bytes can be passed on as they lie. */
+export function isUnchanged(parser: HeadParser, facts: ResponseFacts): boolean {
+  if (parser.minorVersion === 0 || facts.nominated.length > 0) return false;
+  for (let id = 0; id < fieldId.count; id += 1) {
+    if (droppedFromResponse[id] === 1 && (parser.countOf[id] as number) > 0) return false;
+  }
+  return true;
+}
+
+/**
+ * The head sent to an HTTP/1 client.
+ *
+ * @param added complete lines, each ending with CR LF, without the empty one.
+ * @param keepsCoding false: the body is passed on decoded, so Transfer-Encoding goes.
+ */
+export function buildResponseHead(
+  parser: HeadParser,
+  buffer: Buffer,
+  facts: ResponseFacts,
+  added: string,
+  keepsCoding: boolean,
+): Buffer {
+  const extra = `${added}\r\n`;
+  const out = Buffer.allocUnsafe(parser.end - parser.startLineStart + extra.length + 2);
+  const statusStart = parser.startLineStart + 8;
+  let offset = out.write("HTTP/1.1", 0, "latin1");
+  offset += buffer.copy(out, offset, statusStart, parser.fieldsStart);
+  const dropped = keepsCoding ? droppedFromResponse : droppedWithCoding;
+  offset = copyFields(parser, buffer, out, offset, dropped, facts.nominated);
+  offset += out.write(extra, offset, "latin1");
+  return out.subarray(0, offset);
+}
+
+const droppedWithCoding = droppedFromResponse.slice();
+droppedWithCoding[fieldId.transferEncoding] = 1;
+
+/** Calls back with each field of a response that may cross to HTTP/2. */
+export function eachResponseField(
+  parser: HeadParser,
+  buffer: Buffer,
+  facts: ResponseFacts,
+  callback: (name: string, value: string) => void,
+): void {
+  for (let index = 0; index < parser.fieldCount; index += 1) {
+    if (droppedWithCoding[parser.ids[index] as number] === 1) continue;
+    const name = parser.fieldName(index, buffer).toLowerCase();
+    if (!facts.nominated.includes(name)) callback(name, parser.fieldValue(index, buffer));
+  }
+}
