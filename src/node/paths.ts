@@ -36,3 +36,30 @@ export const dataPaths = {
   /** Sockets of apps, hard-linked here by the agent once they listen; gateways see only this. */
   appSockets: (paths: CloudPaths) => join(paths.run, "s"),
 } as const;
+
+/** What the agent keeps, below `data/node` and the run directory. */
+export const nodePaths = {
+  /** Root-owned file trees, one per app and manifest. */
+  releases: (paths: CloudPaths) => join(dataPaths.node(paths), "releases"),
+  releasesOf: (paths: CloudPaths, uidOffset: number) =>
+    join(nodePaths.releases(paths), String(uidOffset)),
+  /** Results of build steps, by cache key. */
+  layers: (paths: CloudPaths) => join(dataPaths.node(paths), "layers"),
+  /** Build jobs under way; what a start finds here is rubbish. */
+  builds: (paths: CloudPaths) => join(dataPaths.node(paths), "builds"),
+  /** One JSON file an instance, for adoption. */
+  instances: (paths: CloudPaths) => join(dataPaths.node(paths), "instances"),
+  logs: (paths: CloudPaths) => join(dataPaths.node(paths), "logs"),
+  logsOf: (paths: CloudPaths, project: string, app: string) =>
+    join(nodePaths.logs(paths), project, app),
+  /** What apps write (their HOME); lives until the app is removed. */
+  volumes: (paths: CloudPaths) => join(dataPaths.node(paths), "volumes"),
+  volumeOf: (paths: CloudPaths, project: string, app: string) =>
+    join(nodePaths.volumes(paths), project, app),
+  /** Lode's own programs for inside sandboxes. */
+  runtime: (paths: CloudPaths) => join(paths.run, "runtime"),
+  /** Folders that apps make their sockets in, one an instance, owned by the app. */
+  instanceSockets: (paths: CloudPaths) => join(paths.run, "i"),
+  /** Status files of sandboxes. */
+  statuses: (paths: CloudPaths) => join(paths.run, "status"),
+} as const;

@@ -1,0 +1,401 @@
+import { unreachable } from "../../base/assert.ts";
+import type { Timestamp } from "../../base/time.ts";
+import { formatDurationMs } from "../../base/units.ts";
+import type { Endpoint, ExitCause } from "../../model/instance.ts";
+import type { WakeReply } from "../../model/wire.ts";
+import { attemptsMax, restartDelayMs, stableAfterMs } from "./backoff.ts";
+import { describeCause } from "./describe.ts";
+import { onDrain, onQuiesced, onSleep, onTick, resumeQuiesce, wakeQuiesce } from "./idle.ts";
+import {
+  gone,
+  type InstanceState,
+  type Situation,
+  type Step,
+  stay,
+  stopping,
+  type Wanted,
+} from "./state.ts";
+
+// The life of one instance on its node. Everything that happens to it is an input, everything
+// to be done an effect; the driver (`instance.ts`) feeds one queue and carries out effects, so
+// no two events ever race.
+//
+//              start            launching             ready
+//   (assigned) ────→ preparing ──────────→ starting ─────────→ running ⇄ (quiescing)
+//                        │                 ↑   │                  │           │ nothing in flight
+//                        │ startFailed     │   │ exited,          │ exited    ↓
+//                        ↓           tick  │   ↓ unhealthy        ↓       stopping(sleep)
+//                     failed ←──── backing-off ←──────────────────┘           │ exited
+//                        (3 attempts, never healthy)                          ↓
+//                                          ↑                wake           asleep
+//                                          └──────────────────────────────────┘
+//   removed or drained: preparing, backing-off, asleep, failed, done → gone;
+//                       starting, running → stopping(end) → gone.
+//   A task (the `release` process) goes from running to done or failed, and never restarts.
+//
+// Two facts carry the design. Stopping is a state of its own, so a wake that arrives while the
+// process ends waits for that end and then starts again, and never meets a dying process. And
+// quiescing is undone by any wake: a gateway that was told to send nothing asks first.
+
+export type Input =
+  | { readonly kind: "start" }
+  | { readonly kind: "assigned"; readonly wanted: Wanted }
+  | { readonly kind: "removed" }
+  | { readonly kind: "preparing"; readonly step: "files" | "build" }
+  | { readonly kind: "launching" }
+  | { readonly kind: "launched"; readonly pid: number | null }
+  | { readonly kind: "ready"; readonly endpoint: Endpoint | null; readonly pid: number }
+  | {
+      readonly kind: "startFailed";
+      readonly stage: "build" | "start";
+      readonly reason: string;
+      readonly logTail: readonly string[];
+      /** In [0, 1). */
+      readonly jitter: number;
+    }
+  | { readonly kind: "unhealthy"; readonly reason: string }
+  | {
+      readonly kind: "exited";
+      readonly cause: ExitCause;
+      readonly logTail: readonly string[];
+      readonly jitter: number;
+    }
+  | { readonly kind: "wake" }
+  | { readonly kind: "sleep" }
+  | { readonly kind: "requested"; readonly at: Timestamp }
+  | {
+      readonly kind: "quiesced";
+      readonly inFlight: number;
+      readonly lastRequestAt: Timestamp | null;
+      /** Every gateway has answered. */
+      readonly complete: boolean;
+    }
+  | { readonly kind: "tick" };
+
+/** A wake does not wait for a restart that is further away than this. */
+const wakePatienceMs = 5000;
+
+export function initialState(
+  wanted: Wanted,
+  kind: { readonly task: boolean; readonly takesRequests: boolean; readonly graceMs: number },
+): InstanceState {
+  return {
+    ...kind,
+    wanted,
+    situation: { state: "preparing", step: "files" },
+    wasHealthy: false,
+    restarts: 0,
+    failures: 0,
+    lastExit: null,
+    lastRequestAt: 0,
+    wakeWanted: false,
+  };
+}
+
+export function step(state: InstanceState, input: Input, now: Timestamp): Step {
+  switch (input.kind) {
+    case "start":
+      return onStart(state);
+    case "assigned":
+      return onAssigned(state, input.wanted, now);
+    case "removed":
+      return end(state, now);
+    case "preparing":
+    case "launching":
+    case "launched":
+      return onProgress(state, input, now);
+    case "ready":
+      return onReady(state, input, now);
+    case "startFailed":
+      return onStartFailed(state, input, now);
+    case "unhealthy":
+      return onUnhealthy(state, input.reason, now);
+    case "exited":
+      return onExited(state, input, now);
+    case "wake":
+      return onWake(state, now);
+    case "sleep":
+      return onSleep(state, now);
+    case "requested":
+      return stay({ ...state, lastRequestAt: Math.max(state.lastRequestAt, input.at) });
+    case "quiesced":
+      return onQuiesced(state, input, now);
+    case "tick":
+      return state.situation.state === "backing-off" && now >= state.situation.until
+        ? restart(state, now)
+        : onTick(state, now);
+    default:
+      return unreachable(input);
+  }
+}
+
+/**
+ * The state that an earlier lode left, taken up again. `alive`: its process is still there;
+ * when it is not, `exited` follows.
+ */
+export function resume(state: InstanceState, alive: boolean, now: Timestamp): Step {
+  const { situation } = state;
+  const next = { ...state, wakeWanted: false };
+  switch (situation.state) {
+    case "preparing":
+      return stay(next, { kind: "start" });
+    case "starting":
+      if (alive) return stay(next, { kind: "await" });
+      // Lode died while it launched: nothing failed, so it costs no attempt.
+      return situation.pid === null ? stay(next, { kind: "start" }) : stay(next);
+    case "running": {
+      const quiesce = resumeQuiesce(situation.quiesce, now);
+      return stay({ ...next, situation: { ...situation, quiesce } });
+    }
+    case "stopping":
+      return alive ? stay(next, { kind: "terminate" }) : stay(next);
+    default:
+      return stay(next);
+  }
+}
+
+function onStart(state: InstanceState): Step {
+  if (state.situation.state !== "preparing") return stay(state);
+  if (state.wanted.drain !== null) return gone(state);
+  return stay(state, { kind: "start" });
+}
+
+function onAssigned(before: InstanceState, wanted: Wanted, now: Timestamp): Step {
+  const state = { ...before, wanted };
+  const { situation } = state;
+  if (wanted.drain !== null) {
+    if (before.wanted.drain !== null) return stay(state);
+    return onDrain(state, now) ?? end(state, now);
+  }
+  if (situation.state === "asleep" && wanted.keepAwake && !before.wanted.keepAwake) {
+    return relaunch(state, now);
+  }
+  return stay(state);
+}
+
+/** Towards `gone`, from anywhere. */
+function end(state: InstanceState, now: Timestamp): Step {
+  const { situation } = state;
+  switch (situation.state) {
+    case "starting":
+    case "running":
+      return stopping(state, "end", now);
+    case "stopping":
+      return stay({ ...state, situation: { ...situation, then: "end" } });
+    default:
+      return gone(state);
+  }
+}
+
+type Progress = Extract<Input, { kind: "preparing" | "launching" | "launched" }>;
+
+function onProgress(state: InstanceState, input: Progress, now: Timestamp): Step {
+  const { situation } = state;
+  if (situation.state === "stopping") {
+    // The launch was under way when the end came: there is a process to end only now.
+    return input.kind === "launched" ? stay(state, { kind: "terminate" }) : stay(state);
+  }
+  if (situation.state !== "preparing" && situation.state !== "starting") return stay(state);
+  if (input.kind === "preparing") {
+    return stay({ ...state, situation: { state: "preparing", step: input.step } });
+  }
+  if (input.kind === "launched") {
+    const since = situation.state === "starting" ? situation.since : now;
+    return stay({ ...state, situation: { state: "starting", since, pid: input.pid } });
+  }
+  return stay({ ...state, situation: { state: "starting", since: now, pid: null } });
+}
+
+function onReady(
+  state: InstanceState,
+  input: Extract<Input, { kind: "ready" }>,
+  now: Timestamp,
+): Step {
+  if (state.situation.state !== "starting") return stay(state);
+  const startedAt = state.situation.since;
+  const situation: Situation = {
+    state: "running",
+    pid: input.pid,
+    startedAt,
+    endpoint: input.endpoint,
+    quiesce: null,
+    idleFrom: now,
+  };
+  const next = { ...state, situation, wasHealthy: true, wakeWanted: false };
+  const text = state.task
+    ? "started"
+    : `running, ready after ${formatDurationMs(now - startedAt)} (pid ${input.pid})`;
+  const reply: WakeReply =
+    input.endpoint === null
+      ? { ok: false, reason: "this process takes no requests" }
+      : { ok: true, endpoint: input.endpoint };
+  return stay(
+    next,
+    { kind: "log", text },
+    ...(state.wakeWanted ? [{ kind: "answerWake" as const, reply }] : []),
+  );
+}
+
+function onStartFailed(
+  state: InstanceState,
+  input: Extract<Input, { kind: "startFailed" }>,
+  now: Timestamp,
+): Step {
+  const { situation } = state;
+  if (situation.state === "stopping") return afterStop(state, situation.then, input, now);
+  if (situation.state !== "preparing" && situation.state !== "starting") return stay(state);
+  if (input.stage === "build" && !state.wasHealthy) {
+    return failed(state, "build", input.reason, input.logTail);
+  }
+  return failure(state, { kind: "launch", reason: input.reason }, input, now);
+}
+
+function onUnhealthy(state: InstanceState, reason: string, now: Timestamp): Step {
+  if (state.situation.state !== "starting") return stay(state);
+  const lastExit = { cause: { kind: "unhealthy" as const, reason }, at: now };
+  return stopping({ ...state, lastExit }, "retry", now);
+}
+
+type Ended = { readonly logTail: readonly string[]; readonly jitter: number };
+
+function onExited(
+  state: InstanceState,
+  input: Extract<Input, { kind: "exited" }>,
+  now: Timestamp,
+): Step {
+  const { situation } = state;
+  switch (situation.state) {
+    case "stopping":
+      return afterStop(state, situation.then, input, now);
+    case "starting":
+    case "running":
+      if (state.task) return taskEnded(state, input, now);
+      return failure(state, input.cause, input, now);
+    default:
+      return stay(state);
+  }
+}
+
+function taskEnded(
+  state: InstanceState,
+  input: Extract<Input, { kind: "exited" }>,
+  now: Timestamp,
+): Step {
+  const lastExit = { cause: input.cause, at: now };
+  if (input.cause.kind === "exit" && input.cause.code === 0) {
+    const situation: Situation = { state: "done", code: 0 };
+    return stay({ ...state, situation, lastExit }, { kind: "log", text: "ended with exit code 0" });
+  }
+  const reason = `the release process ended with ${describeCause(input.cause)}`;
+  return failed({ ...state, lastExit }, "release", reason, input.logTail);
+}
+
+function afterStop(
+  state: InstanceState,
+  then: "sleep" | "end" | "retry",
+  ended: Ended,
+  now: Timestamp,
+): Step {
+  switch (then) {
+    case "end":
+      return gone(state);
+    case "retry":
+      return failure(state, state.lastExit?.cause ?? { kind: "unknown" }, ended, now);
+    case "sleep":
+      if (state.wakeWanted) return relaunch(state, now);
+      return stay({ ...state, situation: { state: "asleep", since: now } });
+    default:
+      return unreachable(then);
+  }
+}
+
+/** It ended by itself or never came up: back off, or give up. */
+function failure(state: InstanceState, cause: ExitCause, ended: Ended, now: Timestamp): Step {
+  const { situation } = state;
+  const wasStable = situation.state === "running" && now - situation.startedAt >= stableAfterMs;
+  const failures = wasStable ? 1 : state.failures + 1;
+  const next = { ...state, failures, lastExit: { cause, at: now } };
+  if (state.wanted.drain !== null) return gone(next);
+  if (!state.wasHealthy && failures >= attemptsMax) {
+    const reason = `${describeCause(cause)}, ${failures} times in a row`;
+    return failed(next, "start", reason, ended.logTail);
+  }
+  const delayMs = restartDelayMs(failures, ended.jitter);
+  const until = now + delayMs;
+  const text = `ended: ${describeCause(cause)}; starts again in ${formatDurationMs(delayMs)}`;
+  const backingOff: Situation = { state: "backing-off", until, cause };
+  const giveUp = state.wakeWanted && delayMs > wakePatienceMs;
+  const reply = { ok: false as const, reason: describeBackOff(cause, delayMs) };
+  return stay(
+    { ...next, situation: backingOff, wakeWanted: state.wakeWanted && !giveUp },
+    { kind: "log", text },
+    ...(giveUp ? [{ kind: "answerWake" as const, reply }] : []),
+  );
+}
+
+function describeBackOff(cause: ExitCause, waitMs: number): string {
+  return `the app keeps failing (${describeCause(cause)}); next start in ${formatDurationMs(waitMs)}`;
+}
+
+function failed(
+  state: InstanceState,
+  stage: "build" | "release" | "start",
+  reason: string,
+  logTail: readonly string[],
+): Step {
+  const situation: Situation = { state: "failed", stage, reason, logTail };
+  return stay(
+    { ...state, situation, wakeWanted: false },
+    { kind: "log", text: `failed: ${reason}` },
+    ...(state.wakeWanted
+      ? [{ kind: "answerWake" as const, reply: { ok: false as const, reason } }]
+      : []),
+  );
+}
+
+function restart(state: InstanceState, now: Timestamp): Step {
+  return relaunch({ ...state, restarts: state.restarts + 1 }, now);
+}
+
+function relaunch(state: InstanceState, now: Timestamp): Step {
+  const situation: Situation = { state: "starting", since: now, pid: null };
+  return stay({ ...state, situation }, { kind: "start" });
+}
+
+function onWake(state: InstanceState, now: Timestamp): Step {
+  const { situation } = state;
+  const woken = { ...state, wakeWanted: true, lastRequestAt: now };
+  const refuse = (reason: string) =>
+    stay(state, { kind: "answerWake", reply: { ok: false, reason } });
+  switch (situation.state) {
+    case "running": {
+      if (situation.endpoint === null) return refuse("this process takes no requests");
+      const reply: WakeReply = { ok: true, endpoint: situation.endpoint };
+      const quiesce = wakeQuiesce(situation.quiesce, now);
+      const running = { ...situation, quiesce, idleFrom: now };
+      return stay(
+        { ...state, situation: running, lastRequestAt: now },
+        { kind: "answerWake", reply },
+      );
+    }
+    case "asleep":
+      return relaunch(woken, now);
+    case "preparing":
+    case "starting":
+      return stay(woken);
+    case "stopping":
+      return situation.then === "end" ? refuse("the instance is ending") : stay(woken);
+    case "backing-off": {
+      const waitMs = situation.until - now;
+      if (waitMs > wakePatienceMs) return refuse(describeBackOff(situation.cause, waitMs));
+      return stay(woken);
+    }
+    case "failed":
+      return refuse(situation.reason);
+    case "done":
+    case "gone":
+      return refuse("the instance has ended");
+    default:
+      return unreachable(situation);
+  }
+}
