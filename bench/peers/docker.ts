@@ -10,16 +10,19 @@ const base = "lode-bench/bun";
  */
 export class Docker {
   readonly version: string;
+  private readonly folder: string;
   private readonly daemon: Bun.Subprocess;
   private readonly client: string;
   private readonly env: Readonly<Record<string, string>>;
 
   private constructor(
+    folder: string,
     daemon: Bun.Subprocess,
     client: string,
     env: Readonly<Record<string, string>>,
     version: string,
   ) {
+    this.folder = folder;
     this.daemon = daemon;
     this.client = client;
     this.env = env;
@@ -42,7 +45,7 @@ export class Docker {
     const env = { DOCKER_HOST: socket, DOCKER_BUILDKIT: "1" };
     try {
       const version = await waitForDaemon(daemon, client, env, join(folder, "dockerd.log"));
-      const docker = new Docker(daemon, client, env, version);
+      const docker = new Docker(folder, daemon, client, env, version);
       await docker.importBase(folder, bun);
       return docker;
     } catch (error) {
@@ -107,6 +110,8 @@ export class Docker {
     const names = await this.run(["ps", "-aq"]).catch(() => "");
     await this.remove(names.split("\n").filter((name) => name !== "")).catch(() => undefined);
     await stop(this.daemon);
+    // dockerd leaves the host's network namespace mounted below its exec root.
+    await output(["umount", join(this.folder, "exec/netns/default")]);
   }
 }
 

@@ -2,7 +2,15 @@ import { chmodSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { freePorts, isAlive, leftovers, until } from "./host.ts";
+import {
+  cgroupsOf,
+  commandLineOf,
+  freePorts,
+  isAlive,
+  leftovers,
+  processIds,
+  until,
+} from "./host.ts";
 import { type Answer, ChatClient, type RequestOptions, request } from "./http.ts";
 
 export const repository = resolve(import.meta.dir, "../..");
@@ -85,11 +93,12 @@ export class Cloud {
   private readonly options: CloudOptions;
   private readonly logFile: string;
   private up: Bun.Subprocess | null = null;
-  private cloudId: string | null = null;
 
   private constructor(options: CloudOptions, ports: readonly number[]) {
     this.options = options;
     this.scratch = mkdtempSync(join(tmpdir(), "lode-test-"));
+    // Apps run under uids of their own and must be able to reach their files below it.
+    chmodSync(this.scratch, 0o711);
     this.dataDirectory = join(this.scratch, "data");
     this.logFile = join(this.scratch, "up.log");
     [this.httpPort = 0, this.apiPort = 0, this.httpsPort = 0] = ports;
@@ -151,9 +160,9 @@ export class Cloud {
   }
 
   /** The six characters that name what the cloud has on this machine. */
-  async id(): Promise<string> {
-    this.cloudId ??= readFileSync(join(this.dataDirectory, "cloud"), "utf8").trim();
-    return this.cloudId;
+  id(): string {
+    const identity = readFileSync(join(this.dataDirectory, "cloud.json"), "utf8");
+    return (JSON.parse(identity) as { cloud: string }).cloud;
   }
 
   /** Signals lode's root process and waits until it is gone. */
@@ -164,13 +173,13 @@ export class Cloud {
     await this.up?.exited;
   }
 
-  /** The pids of the gateway processes: those that listen on the public port, without root. */
-  async gatewayPids(): Promise<number[]> {
-    const result = await run(["ss", "-Htlnp", `sport = :${this.httpPort}`]);
-    const pids = new Set(
-      [...result.stdout.matchAll(/pid=(\d+)/g)].map((match) => Number(match[1])),
-    );
-    return [...pids].filter((pid) => pid !== this.rootPid()).sort((a, b) => a - b);
+  /** The gateway programs themselves, without the sandbox's own processes around them. */
+  gatewayPids(): number[] {
+    const group = `lode-${this.id()}/gateway-`;
+    return processIds().filter((pid) => {
+      const command = commandLineOf(pid);
+      return cgroupsOf(pid).includes(group) && command !== null && !command.startsWith("bwrap");
+    });
   }
 
   async cli(
@@ -254,7 +263,7 @@ export class Cloud {
 
   /** `lode down`, then a look at the machine: whatever is left of the cloud is returned. */
   async stop(): Promise<string[]> {
-    const id = await this.id();
+    const id = this.id();
     const down = await this.cli(["down"]);
     await this.up?.exited;
     const left = leftovers(id, this.dataDirectory);

@@ -44,6 +44,11 @@ export function commandLineOf(pid: number): string | null {
   return readOrNull(`/proc/${pid}/cmdline`)?.replaceAll("\0", " ").trim() ?? null;
 }
 
+/** The text of /proc/PID/cgroup; empty when there is no such process. */
+export function cgroupsOf(pid: number): string {
+  return readOrNull(`/proc/${pid}/cgroup`) ?? "";
+}
+
 export function processIds(): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -60,7 +65,7 @@ export function leftovers(cloud: string, dataDirectory: string): string[] {
     for (const line of lines) if (line.includes(cloud)) found.push(`${kind}: ${line}`);
   };
   for (const pid of processIds()) {
-    const where = `${commandLineOf(pid)} ${readOrNull(`/proc/${pid}/cgroup`)}`;
+    const where = `${commandLineOf(pid)} ${cgroupsOf(pid)}`;
     if (pid !== process.pid && (where.includes(`lode-${cloud}`) || where.includes(dataDirectory))) {
       found.push(`process: ${pid} ${commandLineOf(pid)}`);
     }

@@ -1,0 +1,210 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { Cloud, lastJson, run } from "./harness/cloud.ts";
+import { freePorts, isAlive, leftovers, until } from "./harness/host.ts";
+import { steadyLoad } from "./harness/http.ts";
+
+setDefaultTimeout(60_000);
+
+const hello = `
+console.log("hello starts");
+export default { fetch: () => new Response("hello " + process.pid) };
+`;
+const nodeServer = {
+  Procfile: "web: node server.mjs\nworker: sleep 1000\n",
+  "server.mjs":
+    'import { createServer } from "node:http";\n' +
+    'createServer((_, response) => response.end("node")).listen(process.env.PORT);\n',
+};
+
+let cloud: Cloud;
+
+beforeAll(async () => {
+  cloud = await Cloud.start();
+  await cloud.deploy(await cloud.folder({ "index.ts": hello }), "hello");
+  await cloud.deploy(await cloud.folder(nodeServer), "noder");
+}, 60_000);
+
+afterAll(async () => {
+  expect(await cloud.stop()).toEqual([]);
+}, 60_000);
+
+function loads() {
+  return ["hello", "noder"].map((app) =>
+    steadyLoad({ port: cloud.httpPort, host: cloud.host(app), clients: 3, pauseMs: 5 }),
+  );
+}
+
+async function pids(): Promise<string[]> {
+  return (await cloud.ps()).map((row) => `${row.app} ${row.instance} ${row.pid}`).sort();
+}
+
+describe("lode dies and comes back", () => {
+  test("kill -9: no request fails, the same processes are adopted", async () => {
+    const before = await pids();
+    const gateways = cloud.gatewayPids();
+    expect(gateways.length).toBeGreaterThan(0);
+    const running = loads();
+    await until("requests flow", () => running.every((load) => load.requestsSoFar() > 50));
+    await cloud.signal("SIGKILL");
+    await Bun.sleep(1500);
+    await cloud.bringUp();
+    await Bun.sleep(500);
+    const reports = await Promise.all(running.map((load) => load.stop()));
+    expect(reports.flatMap((report) => report.errors)).toEqual([]);
+    expect(await until("ps answers", pids)).toEqual(before);
+    expect(cloud.gatewayPids()).toEqual(gateways);
+  });
+
+  test("kill -9 in the middle of a deploy: it is carried on, nothing is lost", async () => {
+    const folder = await cloud.folder({
+      "index.ts": 'export default { fetch: () => new Response("carried on") };\n',
+    });
+    const deploying = cloud.cli(["deploy", folder, "--app", "hello"]);
+    await until("the release is recorded", async () => {
+      const releases = await cloud.api("/v1/projects/default/apps/hello/releases");
+      return ((await releases.json()) as { items: unknown[] }).items.length >= 2;
+    });
+    await cloud.signal("SIGKILL");
+    await deploying;
+    await cloud.bringUp();
+    await until("the new release serves", async () => {
+      return (await cloud.get("hello")).body === "carried on";
+    });
+  });
+
+  test("an instance that died meanwhile is started again", async () => {
+    const pid = await cloud.pidOf("hello");
+    await cloud.signal("SIGKILL");
+    process.kill(pid, "SIGKILL");
+    await cloud.bringUp();
+    await until("hello answers", async () => (await cloud.get("hello")).status === 200);
+    expect(await cloud.pidOf("hello")).not.toBe(pid);
+  });
+
+  test("SIGTERM leaves apps and gateways serving; the next `lode up` adopts them", async () => {
+    const before = await pids();
+    const running = loads();
+    await cloud.signal("SIGTERM");
+    expect((await cloud.get("hello")).status).toBe(200);
+    await cloud.bringUp();
+    expect(await until("ps answers", pids)).toEqual(before);
+    const reports = await Promise.all(running.map((load) => load.stop()));
+    expect(reports.flatMap((report) => report.errors)).toEqual([]);
+  });
+
+  test("kill -9 of a gateway: it is replaced at once, the others serve", async () => {
+    const [victim = 0, ...others] = cloud.gatewayPids();
+    const running = loads();
+    await until("requests flow", () => running.every((load) => load.requestsSoFar() > 50));
+    process.kill(victim, "SIGKILL");
+    await until("as many gateways as before", () => {
+      const now = cloud.gatewayPids();
+      return !now.includes(victim) && now.length === others.length + 1;
+    });
+    await Bun.sleep(500);
+    const reports = await Promise.all(running.map((load) => load.stop()));
+    const errors = reports.flatMap((report) => report.errors);
+    // What was in flight in the killed process is lost: at most one request of each client.
+    expect(errors.length).toBeLessThanOrEqual(6);
+    expect(cloud.gatewayPids()).toEqual(expect.arrayContaining(others));
+    expect((await cloud.get("hello")).status).toBe(200);
+  });
+
+  test("a gateway runs without root", async () => {
+    for (const pid of cloud.gatewayPids()) {
+      const status = await Bun.file(`/proc/${pid}/status`).text();
+      expect(status).not.toMatch(/^Uid:\s+0\s/m);
+      expect(status).toMatch(/^CapEff:\s+0+$/m);
+      expect(status).toMatch(/^Seccomp:\s+2$/m);
+    }
+  });
+
+  test("a certificate, an environment and a secret outlive lode", async () => {
+    await cloud.ok(["env", "set", "KEPT=yes", "--app", "hello"]);
+    await cloud.signal("SIGKILL");
+    await cloud.bringUp();
+    const shown = await cloud.ok(["env", "--app", "hello", "--json"]);
+    expect(shown).toContain("KEPT");
+  });
+});
+
+test("Ctrl-C stops the cloud and its apps, says so, and leaves nothing", async () => {
+  const other = await Cloud.start();
+  await other.deploy(await other.folder({ "index.ts": hello }), "hello");
+  const pid = await other.pidOf("hello");
+  const id = other.id();
+  await other.signal("SIGINT");
+  expect(isAlive(pid)).toBe(false);
+  expect(other.log()).toMatch(/stop/i);
+  expect(leftovers(id, other.dataDirectory)).toEqual([]);
+  await other.bringUp();
+  await until("the app is there again", async () => (await other.get("hello")).status === 200);
+  expect(await other.stop()).toEqual([]);
+});
+
+describe("what goes wrong before it begins", () => {
+  async function upWith(args: readonly string[], prefix: readonly string[] = []) {
+    return await run([...prefix, ...args], { timeoutMs: 15_000 });
+  }
+
+  /** One line that a person understands, no stack trace, an exit code. */
+  function expectRefusal(result: { code: number; stderr: string }, mentions: RegExp): void {
+    expect(result.code).not.toBe(0);
+    expect(result.stderr).toMatch(mentions);
+    expect(result.stderr.trim().split("\n").length).toBeLessThanOrEqual(2);
+    expect(result.stderr).not.toMatch(/^\s+at /m);
+  }
+
+  test("the data directory is in use", async () => {
+    const [httpPort, apiPort] = await freePorts(2);
+    const command = cloud.upCommand();
+    command[command.indexOf("--http-port") + 1] = String(httpPort);
+    command[command.indexOf("--api-port") + 1] = String(apiPort);
+    expectRefusal(await upWith(command), /data/);
+    expect((await cloud.get("hello")).status).toBe(200);
+  });
+
+  test("a port is taken", async () => {
+    const command = cloud.upCommand();
+    const at = command.indexOf("--data-dir") + 1;
+    command[at] = `${cloud.scratch}/second`;
+    expectRefusal(await upWith(command), new RegExp(`${cloud.httpPort}|${cloud.apiPort}`));
+    const [httpPort] = await freePorts(1);
+    command[at] = `${cloud.scratch}/third`;
+    command[command.indexOf("--http-port") + 1] = String(httpPort);
+    expectRefusal(await upWith(command), new RegExp(String(cloud.apiPort)));
+  });
+
+  test("not root", async () => {
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const command = cloud.upCommand();
+    command[command.indexOf("--data-dir") + 1] = `${cloud.scratch}/fourth`;
+    expectRefusal(await upWith(command, nobody), /root|sudo/);
+  });
+
+  test("a bad option", async () => {
+    expectRefusal(await upWith([...cloud.upCommand(), "--https-port", "99999"]), /99999/);
+  });
+
+  test("no cloud to talk to", async () => {
+    const result = await run([cloud.upCommand()[0] ?? "", "ps"], {
+      env: { LODE_DATA_DIR: `${cloud.scratch}/none` },
+    });
+    expectRefusal(result, /lode up/);
+  });
+});
+
+test("doctor checks the machine and says how it is", async () => {
+  const result = await cloud.cli(["doctor"]);
+  expect(result.stdout).toMatch(/bubblewrap/i);
+  expect(result.stdout).toMatch(/cgroup/i);
+  expect(result.code).toBe(0);
+  const checks = lastJson(await cloud.ok(["doctor", "--json"]));
+  expect(checks).toBeTruthy();
+});
+
+test("--print-unit prints a systemd unit", async () => {
+  const unit = await cloud.ok(["up", "--print-unit"]);
+  expect(unit).toContain("[Service]");
+  expect(unit).toMatch(/^ExecStart=.*up/m);
+});
