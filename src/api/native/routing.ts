@@ -26,6 +26,12 @@ export interface Call<Params, Query, Body> {
   readonly server: ApiServer | null;
 }
 
+type CallOf<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType> = Call<
+  z.output<Params>,
+  z.output<Query>,
+  z.output<Body>
+>;
+
 type Method = "get" | "post" | "put" | "patch" | "delete";
 
 export interface RouteSpec<
@@ -77,12 +83,12 @@ export interface Route {
       };
 }
 
-/** A route that takes and gives JSON; `Answer` null means 204 without a body. */
+/** A route that takes and gives JSON. */
 export function jsonRoute<
   Params extends z.ZodType,
   Query extends z.ZodType,
   Body extends z.ZodType,
-  Answer extends z.ZodType | null,
+  Answer extends z.ZodType,
 >(
   spec: RouteSpec<Params, Query, Body>,
   success: {
@@ -90,22 +96,19 @@ export function jsonRoute<
     readonly schema: Answer;
     /** Headers of the answer, from what is answered. */
     readonly headers?: (
-      value: AnswerValue<Answer>,
+      value: z.input<Answer>,
       params: z.output<Params>,
     ) => Readonly<Record<string, string>>;
   },
-  give: (
-    call: Call<z.output<Params>, z.output<Query>, z.output<Body>>,
-  ) => Outcome<AnswerValue<Answer>>,
+  give: (call: CallOf<Params, Query, Body>) => Outcome<z.input<Answer>>,
 ): Route {
   const { status, schema } = success;
   const answer = async (
-    call: Call<z.output<Params>, z.output<Query>, z.output<Body>>,
+    call: CallOf<Params, Query, Body>,
   ): Promise<Result<StoredResponse, Problem>> => {
     const outcome = await give(call);
     if (!outcome.ok) return err(problemOf(outcome.error));
     const headers = success.headers?.(outcome.value, call.params) ?? {};
-    if (schema === null) return ok({ status, headers, body: "" });
     return ok({
       status,
       headers: { ...headers, "Content-Type": "application/json" },
@@ -119,19 +122,46 @@ export function jsonRoute<
   };
 }
 
-type AnswerValue<Answer extends z.ZodType | null> = Answer extends z.ZodType
-  ? z.input<Answer>
-  : void;
+/** A route that answers 204, with nothing to say. */
+export function emptyRoute<
+  Params extends z.ZodType,
+  Query extends z.ZodType,
+  Body extends z.ZodType,
+>(
+  spec: RouteSpec<Params, Query, Body>,
+  give: (call: CallOf<Params, Query, Body>) => Outcome<void>,
+): Route {
+  const answer = async (
+    call: CallOf<Params, Query, Body>,
+  ): Promise<Result<StoredResponse, Problem>> => {
+    const outcome = await give(call);
+    if (!outcome.ok) return err(problemOf(outcome.error));
+    return ok({ status: 204, headers: {}, body: "" });
+  };
+  return {
+    spec,
+    success: {
+      status: 204,
+      description: spec.summary,
+      mediaType: "application/json",
+      schema: null,
+    },
+    answer: { kind: "json", give: answer },
+  };
+}
 
 /** A route that answers with a response of its own: a stream, a socket, a document. */
 export function rawRoute<Params extends z.ZodType, Query extends z.ZodType, Body extends z.ZodType>(
   spec: RouteSpec<Params, Query, Body>,
   documented: Pick<Route, "success" | "rawBody">,
-  give: (
-    call: Call<z.output<Params>, z.output<Query>, z.output<Body>>,
-  ) => Promise<Result<Response | undefined, Problem>>,
+  give: (call: CallOf<Params, Query, Body>) => Promise<Result<Response | undefined, Problem>>,
 ): Route {
   return { spec, ...documented, answer: { kind: "raw", give } };
+}
+
+export function jsonResponse(status: number, value: unknown): Response {
+  const headers = { "Content-Type": "application/json" };
+  return new Response(JSON.stringify(value), { status, headers });
 }
 
 /** One page of what an operation gives whole, in the order of `keyOf`. */

@@ -1,6 +1,6 @@
 import type { Bounds } from "../../../model/limits.ts";
 import type { AppName, ProcessType, ProjectName } from "../../../model/names.ts";
-import { jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
+import { emptyRoute, jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
 import {
   appPageSchema,
   appSchema,
@@ -130,7 +130,7 @@ function changeRoutes({ operations, settings }: Services): readonly Route[] {
   const { bodyBytesMax } = settings.limits;
   const base = { params: ofApp, query: nothing, bodyBytesMax } as const;
   return [
-    jsonRoute(
+    emptyRoute(
       {
         ...base,
         id: "removeApp",
@@ -140,7 +140,6 @@ function changeRoutes({ operations, settings }: Services): readonly Route[] {
         body: noBody,
         bodyBytesMax: null,
       },
-      { status: 204, schema: null },
       (call) => operations.removeApp(appRef(call.params), call.actor),
     ),
     jsonRoute(

@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { err, ok } from "../../../base/result.ts";
 import type { Digest } from "../../../model/names.ts";
 import { type Problem, problemOf } from "../problems.ts";
-import { jsonRoute, mapped, type Route, rawRoute } from "../routing.ts";
+import { jsonResponse, jsonRoute, mapped, type Route, rawRoute } from "../routing.ts";
 import {
   blobStoredSchema,
   missingBlobsRequestSchema,
@@ -86,7 +86,7 @@ function uploadRoute(services: Services): Route {
       const refusal = guarded.refusal();
       if (refusal !== null) return err(refusal);
       if (!stored.ok) return err(problemOf(stored.error));
-      return ok(Response.json({ size: stored.value.size }, { status: 201 }));
+      return ok(jsonResponse(201, { size: stored.value.size }));
     },
   );
 }

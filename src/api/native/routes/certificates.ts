@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
+import { emptyRoute, jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
 import {
   certificatePageSchema,
   certificateRequestSchema,
@@ -46,7 +46,7 @@ export function certificateRoutes({ operations, settings }: Services): readonly 
       { status: 200, schema: certificateSetSchema },
       (call) => operations.setCertificate(call.params.name, call.body, call.actor),
     ),
-    jsonRoute(
+    emptyRoute(
       {
         id: "removeCertificate",
         method: "delete",
@@ -57,7 +57,6 @@ export function certificateRoutes({ operations, settings }: Services): readonly 
         body: noBody,
         bodyBytesMax: null,
       },
-      { status: 204, schema: null },
       (call) => operations.removeCertificate(call.params.name, call.actor),
     ),
   ];

@@ -6,7 +6,7 @@ import type { LogLine } from "../../../model/wire.ts";
 import { eventStream, lastEventId } from "../eventStream.ts";
 import { createExecSocket, execProtocol, type OpenSession } from "../execSocket.ts";
 import { type Problem, problemOf } from "../problems.ts";
-import { type Call, type Route, rawRoute } from "../routing.ts";
+import { type Call, jsonResponse, type Route, rawRoute } from "../routing.ts";
 import { execStartSchema, logLineSchema, logLinesSchema, logsQuery } from "../schemas.ts";
 import type { Services } from "../services.ts";
 import { appRef, noBody, nothing, ofApp } from "./common.ts";
@@ -111,7 +111,7 @@ async function read(services: Services, call: LogsCall): Promise<Result<Response
   if (!opened.ok) return err(problemOf(opened.error));
   const lines: LogLine[] = [];
   for await (const line of opened.value) lines.push(line);
-  return ok(Response.json({ lines }));
+  return ok(jsonResponse(200, { lines }));
 }
 
 /**

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
+import { emptyRoute, jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
 import {
   pageQuery,
   parameters,
@@ -42,7 +42,7 @@ export function tokenRoutes({ tokens, settings }: Services): readonly Route[] {
       { status: 201, schema: tokenCreatedSchema },
       (call) => tokens.create(call.body.name, call.actor),
     ),
-    jsonRoute(
+    emptyRoute(
       {
         id: "revokeToken",
         method: "delete",
@@ -53,7 +53,6 @@ export function tokenRoutes({ tokens, settings }: Services): readonly Route[] {
         body: noBody,
         bodyBytesMax: null,
       },
-      { status: 204, schema: null },
       (call) => tokens.revoke(call.params.token, call.actor),
     ),
   ];
