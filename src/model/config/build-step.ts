@@ -13,7 +13,8 @@ const layerFormat = 1;
 
 /**
  * Names the layer by everything it is made from. `inputs` are release paths, null for all;
- * `after` are the keys of the layers it is built upon.
+ * `after` are the keys of the layers it is built upon; `digests` stand in for those of files of
+ * which only a part matters.
  */
 export function buildStep(
   tree: Tree,
@@ -22,13 +23,16 @@ export function buildStep(
   extra: {
     readonly env?: Readonly<Record<string, string>>;
     readonly after?: readonly string[];
+    readonly digests?: ReadonlyMap<string, string>;
   } = {},
 ): BuildStep {
   const wanted = step.inputs === null ? null : new Set(step.inputs);
   const inputs = tree.manifest.entries
     .filter((entry) => wanted === null || wanted.has(entry.path))
     .map((entry) => {
-      if (entry.kind === "file") return [entry.path, entry.digest, entry.executable];
+      if (entry.kind === "file") {
+        return [entry.path, extra.digests?.get(entry.path) ?? entry.digest, entry.executable];
+      }
       return entry.kind === "symlink" ? [entry.path, entry.target] : [entry.path];
     });
   const cacheKey = context.sha256(

@@ -14,9 +14,18 @@ export interface Package {
   readonly workspaces: boolean;
   /** `pnpm@10.1.0`, as corepack reads it. */
   readonly packageManager: { readonly name: string; readonly version: string } | null;
+  /** Everything in it that installing may depend on, as text: names the layer. */
+  readonly installation: string;
 }
 
 const packageFile = "package.json";
+
+/** Fields that change from release to release and never what is installed. */
+const unrelatedFields = new Set([
+  ...["name", "version", "description", "keywords", "author", "contributors", "license"],
+  ...["homepage", "bugs", "repository", "funding", "private", "type", "scripts", "files"],
+  ...["main", "module", "browser", "exports", "imports", "types", "bin"],
+]);
 
 /** Null when the tree has no package.json. */
 export function readPackage(tree: Tree): Result<Package | null, ConfigProblem> {
@@ -43,6 +52,9 @@ export function readPackage(tree: Tree): Result<Package | null, ConfigProblem> {
     developmentDependencies: strings(value["devDependencies"]),
     workspaces: value["workspaces"] !== undefined || tree.has("pnpm-workspace.yaml"),
     packageManager: manager === null ? null : { name: manager[1] ?? "", version: manager[2] ?? "" },
+    installation: JSON.stringify(
+      Object.entries(value).filter(([field]) => !unrelatedFields.has(field)),
+    ),
   });
 }
 
@@ -198,14 +210,11 @@ export function javascriptSteps(
   }
   const steps: BuildStep[] = [];
   if (needed) {
-    steps.push(
-      buildStep(tree, context, {
-        produces: "dependencies",
-        inputs: installInputs(tree, manifest, manager),
-        commands: [install],
-        output: "node_modules",
-      }),
-    );
+    const inputs = installInputs(tree, manifest, manager);
+    const step = { produces: "dependencies", inputs, commands: [install] } as const;
+    const digests = new Map([[packageFile, context.sha256(manifest.installation)]]);
+    const extra = inputs === null ? {} : { digests };
+    steps.push(buildStep(tree, context, { ...step, output: "node_modules" }, extra));
   }
   if (build.length > 0) steps.push(appStep(tree, context, build, options.env, steps));
   return ok({ steps, nodeModules, note });
