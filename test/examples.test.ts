@@ -123,6 +123,18 @@ test("a compiled binary is recognised and runs", async () => {
   expect((await cloud.get("binary")).body).toBe("compiled\n");
 });
 
+test("a jar is recognised and runs", async () => {
+  const folder = await cloud.folder({});
+  const classes = await cloud.folder({});
+  const source = join(repository, "test/fixtures/jar/Main.java");
+  const compiled = await run(["javac", "-d", classes, source]);
+  expect(compiled.stderr).toBe("");
+  const jar = join(folder, "server.jar");
+  expect((await run(["jar", "cfe", jar, "Main", "-C", classes, "."])).code).toBe(0);
+  await cloud.deploy(folder, "jar");
+  expect((await cloud.get("jar")).body).toBe("from a jar\n");
+});
+
 test("requirements.txt is installed by pip, from a wheel in the folder", async () => {
   const folder = await cloud.folder({
     "requirements.txt": "./greeting-1.0-py3-none-any.whl\n",

@@ -1,0 +1,55 @@
+// `npm run bench`: Lode and its peers side by side, in one run on this machine. Prints a table
+// for each question and writes docs/BENCHMARKS.md. `--quick` takes few samples and writes
+// nothing: it is for trying the benchmark itself. Other arguments choose sections.
+
+import { join } from "node:path";
+import { type Peers, startPeers, stopPeers } from "./peers/peers.ts";
+import { renderDocument, renderSection, type Section } from "./report.ts";
+import { coldStart } from "./sections/coldStart.ts";
+import { deployToServing } from "./sections/deploy.ts";
+import { ownIdle } from "./sections/idle.ts";
+import { idleMemory } from "./sections/memory.ts";
+import { warmRequests } from "./sections/warm.ts";
+
+const quick = process.argv.includes("--quick");
+const chosen = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));
+const rounds = quick ? 3 : 25;
+const apps = quick ? 10 : 300;
+const containers = quick ? 2 : 20;
+
+const questions: readonly (readonly [string, (peers: Peers) => Promise<readonly Section[]>])[] = [
+  ["cold", async (peers) => [await coldStart(peers, rounds)]],
+  ["deploy", async (peers) => [await deployToServing(peers, rounds)]],
+  ["warm", async (peers) => await warmRequests(peers, rounds)],
+  ["idle", async (peers) => await ownIdle(peers, rounds, "a few apps")],
+  ["memory", async (peers) => [await idleMemory(peers, apps, containers)]],
+  ["idle", async (peers) => await ownIdle(peers, rounds, `${apps} apps`)],
+];
+
+const peers = await startPeers();
+const sections: Section[] = [];
+try {
+  for (const [name, ask] of questions) {
+    if (chosen.length > 0 && !chosen.includes(name)) continue;
+    for (const section of await ask(peers)) {
+      sections.push(section);
+      console.log(`${renderSection(section)}\n`);
+    }
+  }
+} finally {
+  await stopPeers(peers);
+}
+
+if (!quick && chosen.length === 0) {
+  const versions = [
+    `Lode ${peers.lode.version} on Bun ${Bun.version}`,
+    peers.docker.ok ? `Docker ${peers.docker.peer.version}` : `no Docker: ${peers.docker.reason}`,
+    peers.workerd.ok
+      ? `workerd ${peers.workerd.peer.version}`
+      : `no workerd: ${peers.workerd.reason}`,
+  ];
+  const file = join(import.meta.dir, "../docs/BENCHMARKS.md");
+  await Bun.write(file, renderDocument(sections, versions));
+  console.log("written: docs/BENCHMARKS.md");
+}
+process.exit(0);

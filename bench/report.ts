@@ -1,0 +1,81 @@
+import { readFileSync } from "node:fs";
+import { cpus, release, totalmem } from "node:os";
+import { median } from "./measure.ts";
+
+/** One line of a table: what was measured how often, or why it was not. */
+export type Row =
+  | { readonly name: string; readonly samples: readonly number[] }
+  | { readonly name: string; readonly missing: string };
+
+export interface TargetLine {
+  readonly says: string;
+  readonly measured: string;
+  readonly met: boolean;
+}
+
+export interface Section {
+  readonly title: string;
+  /** How it was measured, in a few sentences. */
+  readonly method: string;
+  readonly unit: string;
+  /** The first row is what the others are set in proportion to. */
+  readonly rows: readonly Row[];
+  readonly targets: readonly TargetLine[];
+}
+
+export function medianOf(rows: readonly Row[], name: string): number | null {
+  const row = rows.find((candidate) => candidate.name === name);
+  return row === undefined || "missing" in row ? null : median(row.samples);
+}
+
+export function target(says: string, measured: number | null, max: number, unit: string) {
+  if (measured === null) return { says, measured: "not measured", met: false };
+  return { says, measured: `${format(measured)} ${unit}`.trim(), met: measured <= max };
+}
+
+export function format(value: number): string {
+  if (value >= 100) return value.toFixed(0);
+  if (value >= 10) return value.toFixed(1);
+  return value.toFixed(2);
+}
+
+/** The table of a section as Markdown; also what is printed. */
+export function renderSection(section: Section): string {
+  const first = section.rows[0];
+  const base = first === undefined || "missing" in first ? null : median(first.samples);
+  const header = [
+    `| | median ${section.unit} | min–max | n | ratio |`,
+    "|---|---:|---:|---:|---:|",
+  ];
+  const lines = section.rows.map((row) => {
+    if ("missing" in row) return `| ${row.name} | — | — | 0 | ${row.missing} |`;
+    const value = median(row.samples);
+    const range = `${format(Math.min(...row.samples))}–${format(Math.max(...row.samples))}`;
+    const ratio = base === null || base === 0 ? "" : `${format(value / base)}×`;
+    return `| ${row.name} | ${format(value)} | ${range} | ${row.samples.length} | ${ratio} |`;
+  });
+  const targets = section.targets.map(
+    ({ says, measured, met }) => `- ${met ? "met" : "**not met**"}: ${says} — ${measured}`,
+  );
+  const parts = [`## ${section.title}`, "", section.method, "", ...header, ...lines];
+  return [...parts, ...(targets.length > 0 ? ["", ...targets] : [])].join("\n");
+}
+
+export function renderDocument(sections: readonly Section[], versions: readonly string[]): string {
+  const system = /^PRETTY_NAME="(.*)"$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1];
+  const processor = cpus()[0]?.model.trim() ?? "unknown processor";
+  const gigabytes = Math.round(totalmem() / 1024 ** 3);
+  return [
+    "# Benchmarks",
+    "",
+    "Written by `npm run bench`, which starts Lode and its peers on one machine in one run, side",
+    "by side, and takes medians. A ratio compares with the first row of its table. Every peer runs",
+    "the same program, `examples/hello`, unless said otherwise.",
+    "",
+    `- machine: ${cpus().length} × ${processor}, ${gigabytes} GB; ${system}, Linux ${release()}`,
+    `- date: ${new Date().toISOString().slice(0, 10)}`,
+    ...versions.map((version) => `- ${version}`),
+    "",
+    ...sections.flatMap((section) => [renderSection(section), ""]),
+  ].join("\n");
+}

@@ -1,0 +1,46 @@
+import { cpuTimeUs, pssBytes } from "../measure.ts";
+import type { Peers } from "../peers/peers.ts";
+import { medianOf, type Section, target } from "../report.ts";
+
+const periodMs = 1000;
+
+/** What Lode itself takes while nobody asks anything: its root process and its gateways. */
+export async function ownIdle(peers: Peers, rounds: number, when: string): Promise<Section[]> {
+  const root = [peers.lode.rootPid()];
+  const { gateways } = peers.lode.processes();
+  const all = [...root, ...gateways];
+  await Bun.sleep(5000);
+  const cpu: number[] = [];
+  const memory = { all: [] as number[], root: [] as number[] };
+  for (let round = 0; round < rounds; round++) {
+    const beforeUs = cpuTimeUs(all);
+    const startMs = performance.now();
+    await Bun.sleep(periodMs);
+    const elapsedUs = (performance.now() - startMs) * 1000;
+    cpu.push((100 * (cpuTimeUs(all) - beforeUs)) / elapsedUs);
+    memory.all.push(pssBytes(all) / 1e6);
+    memory.root.push(pssBytes(root) / 1e6);
+  }
+  const name = `root process and ${gateways.length} sandbox and gateway processes`;
+  const memoryRows = [
+    { name, samples: memory.all },
+    { name: "… of it the root process", samples: memory.root },
+  ];
+  const cpuRows = [{ name, samples: cpu }];
+  return [
+    {
+      title: `Lode's own memory, ${when}`,
+      method: "PSS, read every second while nothing is asked.",
+      unit: "MB",
+      rows: memoryRows,
+      targets: [target("at most 120 MB", medianOf(memoryRows, name), 120, "MB")],
+    },
+    {
+      title: `Lode's own CPU, ${when}`,
+      method: "CPU time over each second, of one core.",
+      unit: "%",
+      rows: cpuRows,
+      targets: [target("at most 1 %", medianOf(cpuRows, name), 1, "%")],
+    },
+  ];
+}
