@@ -53,7 +53,7 @@ class AioKernelEvents implements KernelEvents {
   readonly #context: number;
   readonly #set: number;
   readonly #notifier: number;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #reader: { read(): Promise<{ done: boolean }>; cancel(): Promise<void> };
   readonly #callbacks = new Map<number, { descriptor: number; callback: () => void }>();
   readonly #events = new DataView(new ArrayBuffer(eventBytes * eventsPerWait));
   readonly #completion = new Uint8Array(32);

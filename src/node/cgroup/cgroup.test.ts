@@ -1,0 +1,254 @@
+import { afterEach, expect, test } from "bun:test";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { systemClock, systemRandom } from "../../fabric/system.ts";
+import { openKernelEvents } from "../linux/kernel-events.ts";
+import type { Cgroup, CgroupLimits, CgroupTree } from "./cgroup.ts";
+import { detectCgroups, openCgroupTree } from "./detect.ts";
+import { quotaOf, sharesOf, weightOf } from "./shares.ts";
+import { openTreeV2 } from "./v2.ts";
+
+const cleanups: (() => void | Promise<void>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+const noLimits: CgroupLimits = {
+  cpuMinCores: null,
+  cpuMaxCores: null,
+  memoryMinBytes: null,
+  memoryHighBytes: null,
+  memoryMaxBytes: null,
+  pidsMax: null,
+};
+
+function kernelEvents() {
+  const events = openKernelEvents();
+  if (!events.ok) throw new Error(events.error);
+  cleanups.push(() => events.value.close());
+  return events.value;
+}
+
+/** A tree of its own; afterwards nothing of it may be left. */
+function tree(): CgroupTree {
+  const cloud = systemRandom.token(6);
+  const runDirectory = `/run/lode-${cloud}`;
+  const opened = openCgroupTree({
+    cloud,
+    runDirectory,
+    clock: systemClock,
+    events: kernelEvents(),
+  });
+  if (!opened.ok) throw new Error(opened.error);
+  cleanups.push(async () => {
+    await opened.value.destroy();
+    rmSync(runDirectory, { recursive: true, force: true });
+    expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(cloud);
+    expect(Bun.spawnSync(["find", "/sys/fs/cgroup", "-name", `lode-${cloud}`]).stdout.length).toBe(0);
+  });
+  return opened.value;
+}
+
+/** Runs a shell command inside. */
+function start(group: Cgroup, command: string) {
+  const joins = group.joinPaths.map((path) => `echo 0 > ${path}`).join("; ");
+  const child = Bun.spawn(["sh", "-c", `${joins}; ${command}`], { stdout: "pipe" });
+  cleanups.push(() => child.kill("SIGKILL"));
+  return child;
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await Bun.sleep(2);
+}
+
+test("processes join, are listed, use CPU, freeze, thaw and die", async () => {
+  const group = await tree().create("app-1");
+  await group.setLimits({ ...noLimits, cpuMinCores: 0.5, pidsMax: 50 });
+  const child = start(group, "while :; do :; done");
+  await until(async () => (await group.pids()).length === 1 && (await group.usage()).cpuTimeUs > 5000);
+  expect(await group.pids()).toEqual([child.pid]);
+  await group.freeze();
+  const frozen = (await group.usage()).cpuTimeUs;
+  await Bun.sleep(40);
+  expect((await group.usage()).cpuTimeUs - frozen).toBeLessThan(2000);
+  await group.thaw();
+  await until(async () => (await group.usage()).cpuTimeUs > frozen + 10_000);
+  await group.freeze();
+  await group.kill();
+  expect(await child.exited).toBe(137);
+  expect(await group.pids()).toEqual([]);
+  await group.remove();
+});
+
+test("a fork bomb dies", async () => {
+  const group = await tree().create("bomb");
+  await group.setLimits({ ...noLimits, pidsMax: 200 });
+  const bomb = `b() { b 2>/dev/null & b 2>/dev/null & wait; }; b`;
+  start(group, bomb);
+  await until(async () => (await group.pids()).length > 100);
+  await group.kill();
+  expect(await group.pids()).toEqual([]);
+  await group.remove();
+});
+
+test("memory above the maximum is an OOM kill, told by an event", async () => {
+  const group = await tree().create("oom");
+  const limit = 32 * 1024 * 1024;
+  await group.setLimits({ ...noLimits, memoryMaxBytes: limit, memoryMinBytes: 1024 * 1024 });
+  let told = 0;
+  const watching = group.onOomKill(() => (told += 1));
+  const child = start(group, "exec python3 -c 'x = bytearray(200 << 20)'");
+  await child.exited;
+  await until(async () => told > 0);
+  expect((await group.usage()).oomKills).toBe(1);
+  watching.cancel();
+  await group.remove();
+});
+
+test("memory limits grow and shrink live; one below use is refused and nothing dies", async () => {
+  const group = await tree().create("resize");
+  const mib = 1024 * 1024;
+  const child = start(group, `exec python3 -c '
+import time
+x = bytearray(64 << 20)
+print("up", flush=True)
+time.sleep(60)'`);
+  await child.stdout.getReader().read();
+  await group.setLimits({ ...noLimits, memoryMaxBytes: 256 * mib });
+  await group.setLimits({ ...noLimits, memoryMaxBytes: 512 * mib });
+  await group.setLimits({ ...noLimits, memoryMaxBytes: 128 * mib });
+  const refused = group.setLimits({ ...noLimits, memoryMaxBytes: 16 * mib });
+  expect(refused).rejects.toThrow("bytes are in use");
+  await refused.catch(() => null);
+  expect((await group.usage()).memoryBytes).toBeGreaterThan(60 * mib);
+  expect(await group.pids()).toEqual([child.pid]);
+  await group.setLimits(noLimits);
+  await group.kill();
+});
+
+test("a CPU ceiling throttles", async () => {
+  const group = await tree().create("capped");
+  await group.setLimits({ ...noLimits, cpuMaxCores: 0.1 });
+  start(group, "while :; do :; done");
+  await until(async () => (await group.usage()).throttledUs > 0);
+});
+
+test("trees are adopted, list what is there and remove half-made groups", async () => {
+  const cgroups = tree();
+  await cgroups.create("a");
+  await cgroups.create("b");
+  expect(await cgroups.list()).toEqual(["a", "b"]);
+  expect((await cgroups.open("a"))?.name).toBe("a");
+  expect(await cgroups.open("c")).toBeNull();
+  expect(cgroups.create("../evil")).rejects.toThrow("cgroup name");
+});
+
+test("v2: core files on the real unified hierarchy", async () => {
+  const mounted = /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 /m;
+  const parent = mounted.exec(readFileSync("/proc/self/mountinfo", "utf8"))?.[1];
+  if (parent === undefined) return;
+  const cloud = systemRandom.token(6);
+  const opened = openTreeV2({
+    cloud,
+    parent,
+    controllers: [],
+    cores: 2,
+    clock: systemClock,
+    events: kernelEvents(),
+  });
+  if (!opened.ok) throw new Error(opened.error);
+  cleanups.push(() => opened.value.destroy());
+  const group = await opened.value.create("app");
+  const child = start(group, "sleep 60 & sleep 60 & wait");
+  await until(async () => (await group.pids()).length === 3);
+  await group.freeze();
+  await group.thaw();
+  await group.freeze();
+  await group.kill();
+  await child.exited;
+  await group.remove();
+  expect(await opened.value.list()).toEqual([]);
+});
+
+test("v2: what is written where (a plain directory in place of the kernel)", async () => {
+  const parent = mkdtempSync("/tmp/lode-cgroup-");
+  cleanups.push(() => rmSync(parent, { recursive: true }));
+  const opened = openTreeV2({
+    cloud: "abc123",
+    parent,
+    controllers: ["cpu", "memory", "pids"],
+    cores: 8,
+    clock: systemClock,
+    events: kernelEvents(),
+  });
+  if (!opened.ok) throw new Error(opened.error);
+  const root = `${parent}/lode-abc123`;
+  const group = await opened.value.create("app");
+  const read = (file: string) => readFileSync(`${root}/app/${file}`, "utf8");
+  expect(readFileSync(`${root}/cgroup.subtree_control`, "utf8")).toBe("+cpu +memory +pids");
+  expect(readFileSync(`${root}/cpu.weight`, "utf8")).toBe("800");
+  const limits: CgroupLimits = {
+    cpuMinCores: 0.25,
+    cpuMaxCores: 1.5,
+    memoryMinBytes: 10,
+    memoryHighBytes: 20,
+    memoryMaxBytes: 30,
+    pidsMax: 7,
+  };
+  await group.setLimits(limits);
+  const files = ["cpu.weight", "cpu.max", "pids.max", "memory.min", "memory.high", "memory.max"];
+  expect(files.map(read)).toEqual(["25", "30000 20000", "7", "10", "20", "30"]);
+  expect([read("memory.oom.group"), read("memory.swap.max")]).toEqual(["1", "0"]);
+  await group.setLimits(noLimits);
+  expect(files.map(read)).toEqual(["1", "max 20000", "max", "0", "max", "max"]);
+  writeFileSync(`${root}/app/memory.current`, "100");
+  expect(group.setLimits(limits)).rejects.toThrow("100 bytes are in use");
+  writeFileSync(`${root}/app/cpu.stat`, "usage_usec 5000\nthrottled_usec 30\n");
+  writeFileSync(`${root}/app/memory.stat`, "active_file 7\ninactive_file 40\n");
+  writeFileSync(`${root}/app/memory.events`, "oom 3\noom_kill 2\n");
+  expect(await group.usage()).toEqual({
+    cpuTimeUs: 5000,
+    memoryBytes: 100,
+    cacheBytes: 40,
+    oomKills: 2,
+    throttledUs: 30,
+  });
+});
+
+test("detection: v2 first, then v1, else one line that says why", () => {
+  const root = mkdtempSync("/tmp/lode-detect-");
+  cleanups.push(() => rmSync(root, { recursive: true }));
+  const line = (path: string, type: string, options: string) =>
+    `30 25 0:26 / ${root}/${path} rw,nosuid shared:9 - ${type} cgroup rw,${options}`;
+  for (const path of ["unified", "cpu,cpuacct", "memory", "pids", "freezer"]) {
+    mkdirSync(`${root}/${path}`);
+  }
+  const v1 = [
+    line("cpu,cpuacct", "cgroup", "cpu,cpuacct"),
+    line("memory", "cgroup", "memory"),
+    line("pids", "cgroup", "pids"),
+    line("freezer", "cgroup", "freezer"),
+  ];
+  const unified = line("unified", "cgroup2", "nsdelegate");
+  writeFileSync(`${root}/unified/cgroup.controllers`, "hugetlb");
+  const hybrid = detectCgroups([...v1, unified].join("\n"), null);
+  expect(hybrid.ok && hybrid.value.version === 1 && hybrid.value.mounts.cpuacct).toBe(
+    `${root}/cpu,cpuacct`,
+  );
+  const lacking = detectCgroups([v1[0], v1[2], v1[3], unified].join("\n"), null);
+  expect(lacking.ok ? "" : lacking.error).toContain("v2 lacks cpu, memory, pids; v1 lacks memory");
+  writeFileSync(`${root}/unified/cgroup.controllers`, "cpuset cpu io memory pids");
+  const v2 = detectCgroups([...v1, unified].join("\n"), null);
+  expect(v2.ok && v2.value.version === 2 && v2.value.parent).toBe(`${root}/unified`);
+  const none = detectCgroups("", null);
+  expect(none.ok ? "" : none.error).toContain("no cgroups are mounted");
+  expect(existsSync(root)).toBe(true);
+});
+
+test("weights and quotas", () => {
+  expect([sharesOf(null), sharesOf(0.25), sharesOf(2), sharesOf(1000)]).toEqual([10, 256, 2048, 262_144]);
+  expect([weightOf(null), weightOf(0.25), weightOf(2), weightOf(1000)]).toEqual([1, 25, 200, 10_000]);
+  expect(quotaOf(0.5)).toEqual({ quotaUs: 10_000, periodUs: 20_000 });
+  expect(quotaOf(0.01)).toEqual({ quotaUs: 1000, periodUs: 100_000 });
+  expect(quotaOf(0.0001)).toEqual({ quotaUs: 1000, periodUs: 1_000_000 });
+  expect(quotaOf(null).quotaUs).toBeNull();
+});

@@ -1,0 +1,283 @@
+import { ptr } from "bun:ffi";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from "node:fs";
+import { assert } from "../../base/assert.ts";
+import type { Clock } from "../../base/time.ts";
+import { libc, mount, must, unmount } from "../linux/libc.ts";
+import type { KernelEvents } from "../linux/kernel-events.ts";
+import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
+import {
+  isCgroupName,
+  mustWrite,
+  pause,
+  readControl,
+  readField,
+  readNumber,
+  readPids,
+  removeDirectory,
+  writeControl,
+} from "./control-files.ts";
+import { killUntilEmpty } from "./kill.ts";
+import { quotaOf, sharesOf } from "./shares.ts";
+
+/** Controllers used, in the order they are joined. */
+export const controllersV1 = ["cpu", "cpuacct", "memory", "pids", "freezer"] as const;
+export type ControllerV1 = (typeof controllersV1)[number];
+
+export interface TreeV1Options {
+  readonly cloud: string;
+  /** Mount point of each controller's hierarchy; controllers mounted together share one. */
+  readonly mounts: Readonly<Record<ControllerV1, string>>;
+  /** Where the helper hierarchy is mounted (see `favourMoves`); made when absent. */
+  readonly helperMount: string;
+  readonly cores: number;
+  readonly clock: Clock;
+  readonly events: KernelEvents;
+}
+
+/** cgroup v1, also where its controllers lie in separate hierarchies or beside an empty v2. */
+export function openTreeV1(options: TreeV1Options): CgroupTree {
+  const directories = directoriesOf(options.mounts, `lode-${options.cloud}`);
+  for (const directory of new Set(Object.values(directories))) {
+    mkdirSync(directory, { recursive: true });
+  }
+  // Kernels before 5.11 let a hierarchy be flat; limits must count the children.
+  if (readControl(`${directories.memory}/memory.use_hierarchy`) === "0") {
+    mustWrite(`${directories.memory}/memory.use_hierarchy`, "1");
+  }
+  // One busy thread of the host outside weighs as much as one core of the tree.
+  mustWrite(`${directories.cpu}/cpu.shares`, String(sharesOf(options.cores)));
+  favourMoves(options);
+  return new TreeV1(options, directories);
+}
+
+/**
+ * Moving a process between cgroups waits for an RCU grace period, 7–16 ms here, more than
+ * the rest of a launch. The mount option `favordynmods` (Linux 6.0) of any hierarchy turns
+ * that wait off for all (forks get slower by nanoseconds). It is set on an empty hierarchy of
+ * our own, so the host's mounts stay as they are and unmounting undoes it. Without it
+ * launches are slower and otherwise the same.
+ */
+function favourMoves(options: TreeV1Options): void {
+  if (isMounted(options.helperMount)) return;
+  mkdirSync(options.helperMount, { recursive: true });
+  const name = `lode-${options.cloud}`;
+  mount(name, options.helperMount, "cgroup", 0, `none,name=${name},favordynmods`);
+}
+
+function isMounted(path: string): boolean {
+  return (readControl("/proc/self/mountinfo") ?? "").includes(` ${path} `);
+}
+
+type Directories = Readonly<Record<ControllerV1, string>>;
+
+function directoriesOf(parents: Directories, name: string): Directories {
+  return {
+    cpu: `${parents.cpu}/${name}`,
+    cpuacct: `${parents.cpuacct}/${name}`,
+    memory: `${parents.memory}/${name}`,
+    pids: `${parents.pids}/${name}`,
+    freezer: `${parents.freezer}/${name}`,
+  };
+}
+
+class TreeV1 implements CgroupTree {
+  readonly version = 1;
+  readonly #options: TreeV1Options;
+  readonly #directories: Directories;
+
+  constructor(options: TreeV1Options, directories: Directories) {
+    this.#options = options;
+    this.#directories = directories;
+  }
+
+  async create(name: string): Promise<Cgroup> {
+    assert(isCgroupName(name), `cgroup name ${JSON.stringify(name)}`);
+    const directories = directoriesOf(this.#directories, name);
+    for (const directory of new Set(Object.values(directories))) {
+      mkdirSync(directory, { recursive: true });
+    }
+    return new CgroupV1(name, directories, this.#options);
+  }
+
+  async open(name: string): Promise<Cgroup | null> {
+    const directories = directoriesOf(this.#directories, name);
+    const whole = Object.values(directories).every((directory) => existsSync(directory));
+    return whole ? new CgroupV1(name, directories, this.#options) : null;
+  }
+
+  /** Also those that exist in some hierarchies only, left by a crash halfway. */
+  async list(): Promise<readonly string[]> {
+    const names = new Set<string>();
+    for (const directory of new Set(Object.values(this.#directories))) {
+      for (const entry of readdirSync(directory, { withFileTypes: true })) {
+        if (entry.isDirectory()) names.add(entry.name);
+      }
+    }
+    return [...names].sort();
+  }
+
+  async destroy(): Promise<void> {
+    const names = await this.list();
+    await Promise.all(
+      names.map(async (name) => {
+        const directories = directoriesOf(this.#directories, name);
+        const group = new CgroupV1(name, directories, this.#options);
+        await group.kill();
+        await group.remove();
+      }),
+    );
+    for (const directory of new Set(Object.values(this.#directories))) {
+      await removeDirectory(directory, this.#options.clock);
+    }
+    const { helperMount, clock } = this.#options;
+    if (isMounted(helperMount)) unmount(helperMount);
+    if (existsSync(helperMount)) await removeDirectory(helperMount, clock);
+  }
+}
+
+class CgroupV1 implements Cgroup {
+  readonly name: string;
+  readonly joinPaths: readonly string[];
+  readonly #directories: Directories;
+  readonly #options: TreeV1Options;
+
+  constructor(name: string, directories: Directories, options: TreeV1Options) {
+    this.name = name;
+    this.#directories = directories;
+    this.#options = options;
+    this.joinPaths = this.#unique().map((directory) => `${directory}/cgroup.procs`);
+  }
+
+  async setLimits(limits: CgroupLimits): Promise<void> {
+    const { cpu, memory, pids } = this.#directories;
+    const quota = quotaOf(limits.cpuMaxCores);
+    mustWrite(`${cpu}/cpu.shares`, String(sharesOf(limits.cpuMinCores)));
+    mustWrite(`${cpu}/cpu.cfs_period_us`, String(quota.periodUs));
+    mustWrite(`${cpu}/cpu.cfs_quota_us`, String(quota.quotaUs ?? -1));
+    mustWrite(`${pids}/pids.max`, limits.pidsMax === null ? "max" : String(limits.pidsMax));
+    // Reclaim takes from groups above their soft limit first: v1 has no better protection, and
+    // a real-time kernel not even this.
+    writeControl(`${memory}/memory.soft_limit_in_bytes`, String(limits.memoryMinBytes ?? -1));
+    await this.#setMemoryMax(limits.memoryMaxBytes);
+  }
+
+  async usage(): Promise<CgroupUsage> {
+    const { cpu, cpuacct, memory } = this.#directories;
+    return {
+      cpuTimeUs: Math.round(readNumber(`${cpuacct}/cpuacct.usage`) / 1000),
+      memoryBytes: readNumber(`${memory}/memory.usage_in_bytes`),
+      cacheBytes: readField(`${memory}/memory.stat`, "total_inactive_file"),
+      oomKills: this.#oomKills(),
+      throttledUs: Math.round(readField(`${cpu}/cpu.stat`, "throttled_time") / 1000),
+    };
+  }
+
+  async pids(): Promise<readonly number[]> {
+    return this.#pids();
+  }
+
+  async freeze(): Promise<void> {
+    const attempts = 500;
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      mustWrite(`${this.#directories.freezer}/freezer.state`, "FROZEN");
+      if (readControl(`${this.#directories.freezer}/freezer.state`) === "FROZEN") return;
+      await pause(this.#options.clock, 1);
+    }
+    throw new Error(`cgroup ${this.name}: not frozen after ${attempts} attempts`);
+  }
+
+  async thaw(): Promise<void> {
+    mustWrite(`${this.#directories.freezer}/freezer.state`, "THAWED");
+  }
+
+  kill(): Promise<void> {
+    const { clock } = this.#options;
+    const state = `${this.#directories.freezer}/freezer.state`;
+    const group = {
+      name: this.name,
+      pids: () => this.#pids(),
+      // A process in uninterruptible sleep may not stop in time; the next round gets it.
+      stop: async () => {
+        for (let attempt = 0; attempt < 20; attempt++) {
+          writeControl(state, "FROZEN");
+          if (readControl(state) !== "FREEZING") return;
+          await pause(clock, 1);
+        }
+      },
+      go: () => void writeControl(state, "THAWED"),
+      killAtOnce: () => false,
+    };
+    return killUntilEmpty(group, clock);
+  }
+
+  onOomKill(callback: () => void): { cancel(): void } {
+    const { memory } = this.#directories;
+    const closeOnExecNonBlocking = 0x8_0000 | 0x800;
+    const counter = must("eventfd", libc.eventfd(0, closeOnExecNonBlocking));
+    const control = openSync(`${memory}/memory.oom_control`, "r");
+    mustWrite(`${memory}/cgroup.event_control`, `${counter} ${control}`);
+    // The event comes when memory ran out, just before the kill; removal of the cgroup
+    // signals too.
+    const watching = this.#options.events.watch(counter, "readable", () => {
+      const drained = new BigUint64Array(1);
+      libc.read(counter, ptr(drained), 8n);
+      if (existsSync(memory)) callback();
+    });
+    return {
+      cancel: () => {
+        watching.cancel();
+        closeSync(control);
+        closeSync(counter);
+      },
+    };
+  }
+
+  async remove(): Promise<void> {
+    for (const directory of this.#unique()) {
+      await removeDirectory(directory, this.#options.clock);
+    }
+  }
+
+  #unique(): readonly string[] {
+    return [...new Set(Object.values(this.#directories))];
+  }
+
+  /** Of all hierarchies: a launcher that is halfway through joining is in some of them. */
+  #pids(): readonly number[] {
+    return [...new Set(this.#unique().flatMap(readPids))];
+  }
+
+  #oomKills(): number {
+    return readField(`${this.#directories.memory}/memory.oom_control`, "oom_kill");
+  }
+
+  /**
+   * memsw (memory + swap) may never be below the memory limit, so growth writes it first and
+   * shrinking last; both equal means no swap. Shrinking below what is used is refused by the
+   * kernel (EBUSY) after it reclaimed what it could.
+   */
+  async #setMemoryMax(bytes: number | null): Promise<void> {
+    const { memory } = this.#directories;
+    const value = String(bytes ?? -1);
+    const limit = `${memory}/memory.limit_in_bytes`;
+    const withSwap = `${memory}/memory.memsw.limit_in_bytes`;
+    const accountsSwap = existsSync(withSwap);
+    if (!accountsSwap) writeControl(`${memory}/memory.swappiness`, "0");
+    const grows = bytes === null || bytes >= readNumber(limit);
+    const order = !accountsSwap ? [limit] : grows ? [withSwap, limit] : [limit, withSwap];
+    for (const path of order) {
+      let code = writeControl(path, value);
+      if (code === "EBUSY") {
+        writeControl(`${memory}/memory.force_empty`, "0");
+        code = writeControl(path, value);
+      }
+      if (code === null) continue;
+      const used = readNumber(`${memory}/memory.usage_in_bytes`);
+      throw new Error(
+        code === "EBUSY"
+          ? `memory max of ${bytes} bytes refused: ${used} bytes are in use`
+          : `writing "${value}" to ${path} failed: ${code}`,
+      );
+    }
+  }
+}

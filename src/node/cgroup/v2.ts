@@ -1,0 +1,232 @@
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from "node:fs";
+import { assert } from "../../base/assert.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import type { Clock } from "../../base/time.ts";
+import type { KernelEvents } from "../linux/kernel-events.ts";
+import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
+import {
+  isCgroupName,
+  mustWrite,
+  pause,
+  readControl,
+  readField,
+  readNumber,
+  readPids,
+  removeDirectory,
+  writeControl,
+} from "./control-files.ts";
+import { killUntilEmpty } from "./kill.ts";
+import { quotaOf, weightOf } from "./shares.ts";
+
+export const controllersV2 = ["cpu", "memory", "pids"] as const;
+
+export interface TreeV2Options {
+  readonly cloud: string;
+  /** The cgroup below which the tree is made: the mount's root, or one delegated to Lode. */
+  readonly parent: string;
+  /** Enabled for the instances; must be in the parent's `cgroup.controllers`. */
+  readonly controllers: readonly string[];
+  readonly cores: number;
+  readonly clock: Clock;
+  readonly events: KernelEvents;
+}
+
+/** The unified hierarchy. Errors say which file refused what. */
+export function openTreeV2(options: TreeV2Options): Result<CgroupTree, string> {
+  const root = `${options.parent}/lode-${options.cloud}`;
+  const enable = options.controllers.map((controller) => `+${controller}`).join(" ");
+  try {
+    if (enable !== "") mustWrite(`${options.parent}/cgroup.subtree_control`, enable);
+    mkdirSync(root, { recursive: true });
+    if (enable !== "") mustWrite(`${root}/cgroup.subtree_control`, enable);
+    if (options.controllers.includes("cpu")) {
+      mustWrite(`${root}/cpu.weight`, String(weightOf(options.cores)));
+    }
+  } catch (error) {
+    const cause = error instanceof Error ? error.message : String(error);
+    const hint = cause.endsWith("EBUSY")
+      ? " (a cgroup with processes cannot have controlled children: give Lode one of its own)"
+      : "";
+    return err(`cgroup v2: ${cause}${hint}`);
+  }
+  return ok(new TreeV2(root, options));
+}
+
+class TreeV2 implements CgroupTree {
+  readonly version = 2;
+  readonly #root: string;
+  readonly #options: TreeV2Options;
+
+  constructor(root: string, options: TreeV2Options) {
+    this.#root = root;
+    this.#options = options;
+  }
+
+  async create(name: string): Promise<Cgroup> {
+    assert(isCgroupName(name), `cgroup name ${JSON.stringify(name)}`);
+    const directory = `${this.#root}/${name}`;
+    mkdirSync(directory, { recursive: true });
+    return new CgroupV2(name, directory, this.#options);
+  }
+
+  async open(name: string): Promise<Cgroup | null> {
+    const directory = `${this.#root}/${name}`;
+    return existsSync(directory) ? new CgroupV2(name, directory, this.#options) : null;
+  }
+
+  async list(): Promise<readonly string[]> {
+    return readdirSync(this.#root, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name)
+      .sort();
+  }
+
+  async destroy(): Promise<void> {
+    const names = await this.list();
+    await Promise.all(
+      names.map(async (name) => {
+        const group = new CgroupV2(name, `${this.#root}/${name}`, this.#options);
+        await group.kill();
+        await group.remove();
+      }),
+    );
+    await removeDirectory(this.#root, this.#options.clock);
+  }
+}
+
+class CgroupV2 implements Cgroup {
+  readonly name: string;
+  readonly joinPaths: readonly string[];
+  readonly #directory: string;
+  readonly #clock: Clock;
+  readonly #events: KernelEvents;
+
+  constructor(name: string, directory: string, options: TreeV2Options) {
+    this.name = name;
+    this.joinPaths = [`${directory}/cgroup.procs`];
+    this.#directory = directory;
+    this.#clock = options.clock;
+    this.#events = options.events;
+  }
+
+  /**
+   * Memory limits are written so that they never contradict each other on the way: a lower
+   * max last, after its pages were reclaimed.
+   */
+  async setLimits(limits: CgroupLimits): Promise<void> {
+    const quota = quotaOf(limits.cpuMaxCores);
+    this.#write("cpu.weight", String(weightOf(limits.cpuMinCores)));
+    this.#write("cpu.max", `${quota.quotaUs ?? "max"} ${quota.periodUs}`);
+    this.#write("pids.max", orMax(limits.pidsMax));
+    // The app is one unit: it dies whole, and its supervisor sees one clear end.
+    this.#write("memory.oom.group", "1");
+    this.#writeOptional("memory.swap.max", "0");
+    this.#writeOptional("memory.zswap.max", "0");
+    this.#reclaimTo(limits.memoryMaxBytes);
+    this.#write("memory.min", String(limits.memoryMinBytes ?? 0));
+    this.#write("memory.high", orMax(limits.memoryHighBytes));
+    this.#write("memory.max", orMax(limits.memoryMaxBytes));
+  }
+
+  async usage(): Promise<CgroupUsage> {
+    const directory = this.#directory;
+    return {
+      cpuTimeUs: readField(`${directory}/cpu.stat`, "usage_usec"),
+      memoryBytes: readNumber(`${directory}/memory.current`),
+      cacheBytes: readField(`${directory}/memory.stat`, "inactive_file"),
+      oomKills: this.#oomKills(),
+      throttledUs: readField(`${directory}/cpu.stat`, "throttled_usec"),
+    };
+  }
+
+  async pids(): Promise<readonly number[]> {
+    return readPids(this.#directory);
+  }
+
+  async freeze(): Promise<void> {
+    this.#write("cgroup.freeze", "1");
+    const attempts = 500;
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      if (readField(`${this.#directory}/cgroup.events`, "frozen") === 1) return;
+      await pause(this.#clock, 1);
+    }
+    throw new Error(`cgroup ${this.name}: not frozen after ${attempts} ms`);
+  }
+
+  async thaw(): Promise<void> {
+    this.#write("cgroup.freeze", "0");
+  }
+
+  /** `cgroup.kill` (Linux 5.14) takes all at once; a v2-frozen process dies as it is. */
+  kill(): Promise<void> {
+    const freezeFile = `${this.#directory}/cgroup.freeze`;
+    const group = {
+      name: this.name,
+      pids: () => readPids(this.#directory),
+      stop: async () => {
+        writeControl(freezeFile, "1");
+        await pause(this.#clock, 1);
+      },
+      go: () => void writeControl(freezeFile, "0"),
+      killAtOnce: () => writeControl(`${this.#directory}/cgroup.kill`, "1") === null,
+    };
+    return killUntilEmpty(group, this.#clock);
+  }
+
+  onOomKill(callback: () => void): { cancel(): void } {
+    const descriptor = openSync(`${this.#directory}/memory.events`, "r");
+    let seen = this.#oomKills();
+    const watching = this.#events.watch(descriptor, "priority", () => {
+      const kills = this.#oomKills();
+      if (kills > seen) callback();
+      seen = kills;
+    });
+    return {
+      cancel: () => {
+        watching.cancel();
+        closeSync(descriptor);
+      },
+    };
+  }
+
+  remove(): Promise<void> {
+    return removeDirectory(this.#directory, this.#clock);
+  }
+
+  #oomKills(): number {
+    return readField(`${this.#directory}/memory.events`, "oom_kill");
+  }
+
+  /**
+   * v2 kills when its max is lowered below what is used; so what is above is reclaimed first
+   * (`memory.reclaim`, Linux 5.19), and what cannot be is an error, as on v1.
+   */
+  #reclaimTo(bytes: number | null): void {
+    const used = readNumber(`${this.#directory}/memory.current`);
+    if (bytes === null || used <= bytes) return;
+    this.#writeOptional("memory.reclaim", String(used - bytes));
+    const left = readNumber(`${this.#directory}/memory.current`);
+    if (left <= bytes) return;
+    throw new Error(`memory max of ${bytes} bytes refused: ${left} bytes are in use`);
+  }
+
+  #write(file: string, value: string): void {
+    mustWrite(`${this.#directory}/${file}`, value);
+  }
+
+  /** For files that older kernels or hosts without swap do not have. */
+  #writeOptional(file: string, value: string): void {
+    writeControl(`${this.#directory}/${file}`, value);
+  }
+}
+
+function orMax(value: number | null): string {
+  return value === null ? "max" : String(value);
+}
+
+/** Says whether the hierarchy has what Lode needs; null: it has. */
+export function missingControllers(parent: string): string | null {
+  const available = (readControl(`${parent}/cgroup.controllers`) ?? "").split(" ");
+  const missing = controllersV2.filter((controller) => !available.includes(controller));
+  return missing.length === 0 ? null : missing.join(", ");
+}
