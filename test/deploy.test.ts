@@ -150,7 +150,7 @@ describe("a deploy that fails leaves the old release serving and says why", () =
       "index.ts":
         'console.log("up, but ill");\n' +
         'export default { fetch: () => new Response("ill", { status: 500 }) };\n',
-      "lode.toml": '[http.health]\npath = "/"\ntimeout = "2s"\n',
+      "lode.toml": '[http]\nhealth = "/"\ntimeout = "2s"\n',
     });
     expect(result.stderr + result.stdout).toContain("up, but ill");
   });
@@ -158,7 +158,7 @@ describe("a deploy that fails leaves the old release serving and says why", () =
   test("it never listens", async () => {
     const result = await failing("no-listen", {
       Procfile: "web: echo waiting for nothing; exec sleep 100\n",
-      "lode.toml": '[http.health]\ntimeout = "2s"\n',
+      "lode.toml": '[http]\ntimeout = "2s"\n',
     });
     expect(result.stderr + result.stdout).toContain("waiting for nothing");
   });
@@ -174,7 +174,7 @@ describe("a deploy that fails leaves the old release serving and says why", () =
     const folder = await cloud.folder({ "notes.md": "nothing to run" });
     const result = await cloud.cli(["deploy", folder, "--app", "nothing"]);
     expect(result.code).toBe(exitCodes.refused);
-    for (const looked of ["package.json", "Procfile", "requirements.txt", "index.html"]) {
+    for (const looked of ["package.json", "Procfile", "app.py", "index.html"]) {
       expect(result.stderr).toContain(looked);
     }
   });

@@ -1,5 +1,5 @@
 // A plain Node server with npm packages and a start script: Lode installs from the lock file,
-// runs `npm start` and gives it PORT. POST Markdown, get a page.
+// runs the start script and gives it PORT. POST Markdown, get a page.
 //
 //   lode deploy examples/node-http
 //   curl --data '# Hi' http://node-http.localhost:8080/
