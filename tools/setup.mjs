@@ -29,6 +29,7 @@ function missingNpmPackage() {
 
 /** Debian packages that are not installed; null on a system without dpkg. */
 function missingDebianPackages(names) {
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
   const query = ["--show", "--showformat", "${Package} ${db:Status-Status}\\n", ...names];
   const { error, stdout } = spawnSync("dpkg-query", query, { encoding: "utf8" });
   if (error !== undefined) return null;

@@ -57,7 +57,7 @@ export function formatBytes(bytes: number): string {
 
 /** Formats a duration as its largest one or two units: `850ms`, `12s`, `3m 5s`, `2d 4h`. */
 export function formatDurationMs(durationMs: number): string {
-  if (durationMs < 1000) return `${Math.round(durationMs)}ms`;
+  if (durationMs < 999.5) return `${Math.round(durationMs)}ms`;
   const seconds = Math.round(durationMs / 1000);
   const parts: readonly (readonly [string, number])[] = [
     ["d", Math.floor(seconds / 86_400)],
