@@ -7,6 +7,9 @@ import type { Deployment } from "../model/release.ts";
 import type { Blocked, PlannedRecord, PlannedWrite, Step } from "./plan.ts";
 import type { AppState, Stored } from "./snapshot.ts";
 
+/** A ledger takes 128 writes at once; some are left to who records a release with its step. */
+export const writesMax = 96;
+
 /**
  * What one app will look like after its step. Rules read it and change it one after the other,
  * so that a later rule sees what an earlier one decided; `step` is the difference to before.
@@ -53,6 +56,11 @@ export class Draft {
 
   deployment(number: number): Deployment | null {
     return this.deployments().find((deployment) => deployment.number === number) ?? null;
+  }
+
+  /** No more fits into this step: rules stop, and go on in the next. */
+  get isFull(): boolean {
+    return this.#writes.size >= writesMax;
   }
 
   because(reason: string): void {
@@ -115,7 +123,6 @@ export class Draft {
     for (const prefix of [keys.releasesOf(project, name), keys.deploymentsOf(project, name)]) {
       this.#writes.set(prefix, { kind: "deletePrefix", prefix });
     }
-    for (const host of this.before.hosts) this.releaseHost(host);
     const key = keys.app(project, name);
     this.#writes.set(key, { kind: "delete", key });
   }

@@ -59,6 +59,7 @@ export function adjust(
     const keepAwake = isKeptAwake(release, process, index);
     const isSame = sameLimits(assignment.limits, limits);
     if (isSame && assignment.keepAwake === keepAwake) continue;
+    if (draft.isFull) return;
     around.room.give(assignment.node, assignment.limits);
     around.room.take(assignment.node, limits);
     draft.put({ ...assignment, limits, keepAwake });

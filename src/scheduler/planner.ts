@@ -1,7 +1,7 @@
 import type { Timestamp } from "../base/time.ts";
 import { keys } from "../model/keys.ts";
 import { releaseName } from "../model/release.ts";
-import { Draft } from "./draft.ts";
+import { Draft, writesMax } from "./draft.ts";
 import type { Surroundings } from "./instances.ts";
 import { Room } from "./placement.ts";
 import type { Blocked, Plan, PlanInput, Step } from "./plan.ts";
@@ -45,6 +45,7 @@ function planApp(
   if (draft.app.removing) endApp(draft, around);
   else {
     supersede(draft, around);
+    endStrays(draft, around);
     rollOut(draft, around);
     keepServing(draft, around);
     endDrains(draft, around);
@@ -62,7 +63,7 @@ function endRemains(state: AppState): Step | null {
     app: state.key,
     reasons: ["the app is gone: its instances end"],
     guards: [],
-    writes: state.assignments.map(({ value }) => ({
+    writes: state.assignments.slice(0, writesMax).map(({ value }) => ({
       kind: "delete",
       key: keys.assignment(value.node, value.instance),
     })),
@@ -74,7 +75,7 @@ function endRemains(state: AppState): Step | null {
 function endApp(draft: Draft, around: Surroundings): void {
   const assignments = draft.assignments();
   if (assignments.length > 0) {
-    for (const assignment of assignments) draft.remove(assignment);
+    for (const assignment of assignments) if (!draft.isFull) draft.remove(assignment);
     draft.because(`the app is being removed: ${assignments.length} instances end`);
     return;
   }
@@ -90,6 +91,8 @@ function endApp(draft: Draft, around: Surroundings): void {
     draft.block(`waits for node ${silent.name} to say that none of its instances is left`);
     return;
   }
+  for (const host of draft.before.hosts) if (!draft.isFull) draft.releaseHost(host);
+  if (draft.isFull) return;
   draft.forget();
   draft.because("no instance is left: the app's records go");
 }
@@ -101,10 +104,6 @@ function supersede(draft: Draft, around: Surroundings): void {
     if (state !== "starting" || number === draft.app.target) continue;
     const endedAt = around.now;
     draft.putDeployment({ project, app, number, startedAt, state: "superseded", endedAt });
-    for (const assignment of draft.assignments({ release: number })) {
-      draft.remove(assignment);
-      around.room.give(assignment.node, assignment.limits);
-    }
     draft.because(`${releaseName(number)} is superseded by a later release`);
   }
 }

@@ -4,7 +4,7 @@ import type { Assignment, InstancePhase } from "../model/instance.ts";
 import { type ProcessType, releaseProcess } from "../model/names.ts";
 import { type Deployment, type Release, releaseName } from "../model/release.ts";
 import type { Draft } from "./draft.ts";
-import { adjust, end, lack, newAssignment, type Surroundings } from "./instances.ts";
+import { adjust, lack, newAssignment, type Surroundings } from "./instances.ts";
 import {
   effectiveLimits,
   lastingProcesses,
@@ -100,7 +100,7 @@ function passReleaseTask(rollout: Rollout): boolean {
   return true;
 }
 
-/** False when the release failed for want of room, or no node is there to take it. */
+/** False when the release failed for want of room, no node takes it, or the step is full. */
 function placeAll(rollout: Rollout): boolean {
   const { draft, around, release } = rollout;
   const { config, number } = release;
@@ -108,12 +108,13 @@ function placeAll(rollout: Rollout): boolean {
     const wanted = wantedCount(draft.app, config, process);
     const present = draft.assignments({ release: number, process });
     for (const surplus of present.slice(wanted)) {
+      if (draft.isFull) return false;
       draft.remove(surplus);
       around.room.give(surplus.node, surplus.limits);
       draft.because(`${process} of ${releaseName(number)} is scaled to ${wanted}`);
     }
     for (let count = present.length; count < wanted; count += 1) {
-      if (!placeOne(rollout, process)) return false;
+      if (draft.isFull || !placeOne(rollout, process)) return false;
     }
     adjust(draft, around, release, process);
   }
@@ -166,9 +167,6 @@ function switchOver({ draft, around, release, deployment }: Rollout): void {
   if (replaced?.state === "serving") {
     draft.putDeployment({ ...replaced, state: "replaced", endedAt: now });
   }
-  for (const assignment of draft.assignments({ release: old.number, draining: false })) {
-    end(draft, around, assignment, old.config);
-  }
 }
 
 function fail(
@@ -177,7 +175,7 @@ function fail(
   reason: string,
   logTail: readonly string[],
 ): void {
-  const { draft, around, release } = rollout;
+  const { draft, around } = rollout;
   const { project, app, number, startedAt } = rollout.deployment;
   draft.putDeployment({
     ...{ project, app, number, startedAt },
@@ -185,10 +183,6 @@ function fail(
   });
   assert(draft.app.serving !== number, "a release that serves is not rolled out");
   draft.putApp({ ...draft.app, target: draft.app.serving });
-  for (const assignment of draft.assignments({ release: release.number })) {
-    draft.remove(assignment);
-    around.room.give(assignment.node, assignment.limits);
-  }
   draft.unblock();
   draft.because(`${releaseName(number)} failed: ${reason}`);
 }

@@ -20,6 +20,7 @@ export function keepServing(draft: Draft, around: Surroundings): void {
     const wanted = wantedCount(draft.app, release.config, process);
     const present = draft.assignments({ release: release.number, process, draining: false });
     for (const surplus of expendable(draft, around, present).slice(wanted)) {
+      if (draft.isFull) return;
       end(draft, around, surplus, release.config);
     }
     if (present.length < wanted) grow(draft, around, release, process, wanted);
@@ -51,7 +52,7 @@ function grow(
   const limits = effectiveLimits(draft.app, release.config);
   const count = () =>
     draft.assignments({ release: release.number, process, draining: false }).length;
-  while (count() < wanted) {
+  while (count() < wanted && !draft.isFull) {
     const name = `${process} of ${releaseName(release.number)}`;
     const placement = around.room.place(limits, draft.assignments());
     if (placement.kind !== "placed") {
@@ -72,6 +73,7 @@ function grow(
 export function endDrains(draft: Draft, around: Surroundings): void {
   const seen = around.observed.instancesOf(draft.before.key);
   for (const assignment of draft.assignments({ draining: true })) {
+    if (draft.isFull) return;
     const name = `${assignment.process} of ${releaseName(assignment.release)}`;
     const isHeard = around.observed.heardSince(assignment.node) !== null;
     const isDrained = isHeard && !seen.has(assignment.instance);
@@ -87,14 +89,21 @@ export function endDrains(draft: Draft, around: Surroundings): void {
   }
 }
 
-/** Instances of releases that neither serve nor are wanted. */
+/** Instances of releases that neither serve nor are wanted; those that served drain first. */
 export function endStrays(draft: Draft, around: Surroundings): void {
   const { target, serving } = draft.app;
   for (const assignment of draft.assignments({ draining: false })) {
     if (assignment.release === target || assignment.release === serving) continue;
+    if (draft.isFull) return;
+    const isReplaced = draft.deployment(assignment.release)?.state === "replaced";
+    const config = isReplaced ? releaseOf(draft.before, assignment.release)?.config : undefined;
+    if (config !== undefined) {
+      end(draft, around, assignment, config);
+      continue;
+    }
     draft.remove(assignment);
     around.room.give(assignment.node, assignment.limits);
-    draft.because(`${releaseName(assignment.release)} is no longer wanted: its instances end`);
+    draft.because(`${assignment.process} of ${releaseName(assignment.release)} ends`);
   }
 }
 
@@ -108,7 +117,7 @@ export function releaseHosts(draft: Draft, around: Surroundings): void {
   const custom = release === null ? [] : hostsOf(draft.app, release.config, around.domain);
   const kept = new Set([appHost(draft.app, around.domain), ...custom]);
   for (const host of draft.before.hosts) {
-    if (kept.has(host)) continue;
+    if (kept.has(host) || draft.isFull) continue;
     draft.releaseHost(host);
     draft.because(`${host} is no longer claimed`);
   }

@@ -1,0 +1,123 @@
+import type { Json } from "../../base/json.ts";
+import type { Clock } from "../../base/time.ts";
+import type { Subscription, Wire } from "../../fabric/wire.ts";
+import type { InstanceId } from "../../model/names.ts";
+import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
+import { subjects } from "../../model/wire.ts";
+import type { Observed } from "../../scheduler/observed.ts";
+import type { Snapshot } from "../../scheduler/snapshot.ts";
+import { Columns } from "./columns.ts";
+import { routeOf } from "./route.ts";
+
+/**
+ * The gateways' route table, changed app by app and published as it changes. A gateway that
+ * asks before `open` waits for its answer: until the nodes have reported, a table would take
+ * away running instances that control has merely not seen yet.
+ */
+export class RoutePublisher {
+  readonly #wire: Wire;
+  readonly #domain: string;
+  readonly #columns: Columns;
+  readonly #epoch: string;
+  readonly #unseal: (sealed: string) => string;
+  readonly #routes = new Map<string, AppRoute>();
+  readonly #responder: Subscription;
+  readonly #opened: Promise<void>;
+  #markOpened: () => void = () => {};
+  #isOpen = false;
+  #certificates: readonly Certificate[] = [];
+  #revision = 0;
+
+  /** `epoch` is new for each life of a publisher. */
+  constructor(
+    wire: Wire,
+    clock: Clock,
+    epoch: string,
+    domain: string,
+    unseal: (sealed: string) => string,
+  ) {
+    this.#wire = wire;
+    this.#domain = domain;
+    this.#columns = new Columns(clock);
+    this.#epoch = epoch;
+    this.#unseal = unseal;
+    this.#opened = new Promise((resolve) => {
+      this.#markOpened = resolve;
+    });
+    this.#responder = wire.respond(subjects.routesSnapshot, async () => {
+      await this.#opened;
+      return this.#table() as unknown as Json;
+    });
+  }
+
+  /** What is known now is the truth: publishes it, and what changes from here on. */
+  open(): void {
+    if (this.#isOpen) return;
+    this.#isOpen = true;
+    this.#markOpened();
+    // Gateways of an earlier epoch see another one and ask for the whole table.
+    this.#publish({}, this.#certificates);
+  }
+
+  close(): void {
+    this.#responder.cancel();
+  }
+
+  update(snapshot: Snapshot, observed: Observed, apps: Iterable<string>): void {
+    const changed: Record<string, AppRoute | null> = {};
+    for (const key of apps) {
+      const state = snapshot.apps.get(key);
+      this.#columns.keep(key, state?.assignments.map(({ value }) => value.instance) ?? []);
+      const columnOf = (instance: InstanceId) => this.#columns.columnOf(key, instance);
+      const after =
+        state === undefined
+          ? null
+          : routeOf(state, snapshot.nodes, observed, columnOf, this.#domain);
+      const before = this.#routes.get(key) ?? null;
+      if (JSON.stringify(before) === JSON.stringify(after)) continue;
+      this.#replace(key, after);
+      changed[key] = after;
+    }
+    if (Object.keys(changed).length > 0) this.#publish(changed, null);
+  }
+
+  setCertificates(snapshot: Snapshot): void {
+    this.#certificates = [...snapshot.certificates.values()].map(({ value }) => ({
+      hosts: value.hosts,
+      certificateChain: value.certificateChain,
+      privateKey: this.#unseal(value.privateKey),
+    }));
+    this.#publish({}, this.#certificates);
+  }
+
+  #replace(key: string, after: AppRoute | null): void {
+    if (after === null) this.#routes.delete(key);
+    else this.#routes.set(key, after);
+  }
+
+  #publish(
+    apps: Readonly<Record<string, AppRoute | null>>,
+    certificates: readonly Certificate[] | null,
+  ): void {
+    if (!this.#isOpen) return;
+    const from = this.#revision;
+    this.#revision += 1;
+    const change: RouteChange = {
+      epoch: this.#epoch,
+      from,
+      to: this.#revision,
+      apps,
+      certificates,
+    };
+    this.#wire.publish(subjects.routesChanged, change as unknown as Json);
+  }
+
+  #table(): RouteTable {
+    return {
+      epoch: this.#epoch,
+      revision: this.#revision,
+      apps: Object.fromEntries(this.#routes),
+      certificates: this.#certificates,
+    };
+  }
+}

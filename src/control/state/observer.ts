@@ -1,0 +1,234 @@
+import type { Clock, Timer, Timestamp } from "../../base/time.ts";
+import type { Subscription, Wire } from "../../fabric/wire.ts";
+import type { InstanceStatus } from "../../model/instance.ts";
+import { appKey } from "../../model/keys.ts";
+import type { InstanceId, NodeName } from "../../model/names.ts";
+import { type NodeChange, type NodeReport, subjects } from "../../model/wire.ts";
+import type { Observed, ObservedInstance } from "../../scheduler/observed.ts";
+
+const reportTimeoutMs = 5_000;
+const firstRetryMs = 50;
+const retryMsMax = 2_000;
+const changesKeptMax = 1_000;
+
+interface NodeView {
+  epoch: string | null;
+  sequence: number;
+  heardSince: Timestamp | null;
+  statuses: Map<InstanceId, InstanceStatus>;
+  asking: boolean;
+  /** Changes that came while a report was on its way. */
+  kept: NodeChange[];
+  retry: Timer | null;
+}
+
+const nothing: ReadonlyMap<InstanceId, ObservedInstance> = new Map();
+
+/**
+ * What the nodes say, kept as it comes. Each node's view:
+ *
+ *   unheard → asking ⇄ followed (each change one more than the last)
+ *                 └ a gap, another epoch, or the wire came back: ask for a report again
+ */
+export class Observer implements Observed {
+  readonly #wire: Wire;
+  readonly #clock: Clock;
+  readonly #onChange: (apps: Iterable<string>) => void;
+  readonly #onHeard: (node: NodeName) => void;
+  readonly #nodes = new Map<NodeName, NodeView>();
+  readonly #byApp = new Map<string, Map<InstanceId, ObservedInstance>>();
+  readonly #subscriptions: Subscription[] = [];
+  readonly #silenceWaiters: (() => void)[] = [];
+  #members: ReadonlySet<NodeName> = new Set();
+  #closed = false;
+
+  /** `onHeard`: a node reported for the first time; all that waited for it can be decided. */
+  constructor(
+    wire: Wire,
+    clock: Clock,
+    onChange: (apps: Iterable<string>) => void,
+    onHeard: (node: NodeName) => void,
+  ) {
+    this.#wire = wire;
+    this.#clock = clock;
+    this.#onChange = onChange;
+    this.#onHeard = onHeard;
+  }
+
+  start(): void {
+    const subscription = this.#wire.subscribe(subjects.nodeStatus("*"), ({ payload }) =>
+      this.#changed(payload as unknown as NodeChange),
+    );
+    let wasLost = false;
+    const connection = this.#wire.onConnection((connected) => {
+      if (connected && wasLost) for (const name of this.#nodes.keys()) void this.#ask(name, 0);
+      wasLost = !connected;
+    });
+    this.#subscriptions.push(subscription, connection);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const subscription of this.#subscriptions) subscription.cancel();
+    for (const view of this.#nodes.values()) view.retry?.cancel();
+    this.#checkSilence();
+  }
+
+  /** The machines of the pool: each is asked until it reports. */
+  setMembers(members: ReadonlySet<NodeName>): void {
+    this.#members = members;
+    for (const name of members) {
+      if (this.#view(name).heardSince === null) void this.#ask(name, 0);
+    }
+    for (const name of [...this.#nodes.keys()]) if (!members.has(name)) this.#forget(name);
+    this.#checkSilence();
+  }
+
+  instancesOf(app: string): ReadonlyMap<InstanceId, ObservedInstance> {
+    return this.#byApp.get(app) ?? nothing;
+  }
+
+  heardSince(node: NodeName): Timestamp | null {
+    return this.#nodes.get(node)?.heardSince ?? null;
+  }
+
+  /** Resolves when every node of the pool has reported, or after `timeoutMs`. */
+  heardAll(timeoutMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.#clock.after(timeoutMs, resolve);
+      this.#silenceWaiters.push(() => {
+        timer.cancel();
+        resolve();
+      });
+      this.#checkSilence();
+    });
+  }
+
+  #checkSilence(): void {
+    const isSilent = [...this.#members].some((name) => this.heardSince(name) === null);
+    if (isSilent && !this.#closed) return;
+    for (const resolve of this.#silenceWaiters.splice(0)) resolve();
+  }
+
+  #view(name: NodeName): NodeView {
+    const known = this.#nodes.get(name);
+    if (known !== undefined) return known;
+    const view: NodeView = {
+      epoch: null,
+      sequence: 0,
+      heardSince: null,
+      statuses: new Map(),
+      asking: false,
+      kept: [],
+      retry: null,
+    };
+    this.#nodes.set(name, view);
+    return view;
+  }
+
+  #forget(name: NodeName): void {
+    const view = this.#nodes.get(name);
+    view?.retry?.cancel();
+    this.#nodes.delete(name);
+    const touched = new Set<string>();
+    for (const status of view?.statuses.values() ?? []) this.#drop(status, touched);
+    this.#onChange(touched);
+  }
+
+  #changed(change: NodeChange): void {
+    if (!this.#members.has(change.node)) return;
+    const view = this.#view(change.node);
+    if (view.asking) {
+      view.kept.push(change);
+      if (view.kept.length > changesKeptMax) view.kept.shift();
+      return;
+    }
+    if (change.epoch === view.epoch && change.sequence <= view.sequence) return;
+    if (change.epoch !== view.epoch || change.sequence !== view.sequence + 1) {
+      void this.#ask(change.node, 0);
+      return;
+    }
+    this.#apply(view, change);
+  }
+
+  #apply(view: NodeView, change: NodeChange): void {
+    const touched = new Set<string>();
+    view.sequence = change.sequence;
+    for (const status of change.changed) this.#put(view, change.node, status, touched);
+    for (const instance of change.removed) {
+      const status = view.statuses.get(instance);
+      if (status === undefined) continue;
+      view.statuses.delete(instance);
+      this.#drop(status, touched);
+    }
+    this.#onChange(touched);
+  }
+
+  async #ask(name: NodeName, attempt: number): Promise<void> {
+    const view = this.#view(name);
+    if (view.asking || this.#closed) return;
+    view.asking = true;
+    view.retry?.cancel();
+    const reply = await this.#wire.request(subjects.nodeReport(name), null, {
+      timeoutMs: reportTimeoutMs,
+    });
+    view.asking = false;
+    if (this.#closed || this.#nodes.get(name) !== view) return;
+    if (reply.ok) {
+      this.#take(view, reply.value as unknown as NodeReport);
+      return;
+    }
+    view.kept = [];
+    const delayMs = Math.min(retryMsMax, firstRetryMs * 2 ** Math.min(attempt, 10));
+    view.retry = this.#clock.after(delayMs, () => void this.#ask(name, attempt + 1));
+  }
+
+  #take(view: NodeView, report: NodeReport): void {
+    const touched = new Set<string>();
+    const before = view.statuses;
+    view.statuses = new Map();
+    view.epoch = report.epoch;
+    view.sequence = report.sequence;
+    for (const status of report.instances) {
+      const old = before.get(status.instance);
+      if (old !== undefined) view.statuses.set(status.instance, old);
+      this.#put(view, report.node, status, touched);
+    }
+    for (const status of before.values()) {
+      if (!view.statuses.has(status.instance)) this.#drop(status, touched);
+    }
+    const isFirst = view.heardSince === null;
+    view.heardSince ??= this.#clock.now();
+    const kept = view.kept.filter(
+      (change) => change.epoch === view.epoch && change.sequence > view.sequence,
+    );
+    view.kept = [];
+    this.#onChange(touched);
+    if (isFirst) this.#onHeard(report.node);
+    this.#checkSilence();
+    for (const change of kept) this.#changed(change);
+  }
+
+  /** Records a status; its app is touched unless only its usage changed. */
+  #put(view: NodeView, node: NodeName, status: InstanceStatus, touched: Set<string>): void {
+    const before = view.statuses.get(status.instance);
+    view.statuses.set(status.instance, status);
+    const key = appKey(status.project, status.app);
+    const ofApp = this.#byApp.get(key) ?? new Map<InstanceId, ObservedInstance>();
+    ofApp.set(status.instance, { node, status });
+    this.#byApp.set(key, ofApp);
+    if (before === undefined || essence(before) !== essence(status)) touched.add(key);
+  }
+
+  #drop(status: InstanceStatus, touched: Set<string>): void {
+    const key = appKey(status.project, status.app);
+    const ofApp = this.#byApp.get(key);
+    ofApp?.delete(status.instance);
+    if (ofApp?.size === 0) this.#byApp.delete(key);
+    touched.add(key);
+  }
+}
+
+function essence(status: InstanceStatus): string {
+  return JSON.stringify({ ...status, usage: null });
+}
