@@ -44,7 +44,7 @@ test("lines are JSON, survive close, and files are rotated and bounded in number
     await until(() => existsSync(path) && readFileSync(path, "utf8").includes(`"r${round}"`));
   }
   log.write({ ...record, requestId: "last" });
-  log.close();
+  await log.close();
   expect(JSON.parse(linesOf(path)[0] as string)).toEqual({
     ...record,
     requestId: expect.any(String),
@@ -65,7 +65,7 @@ test("what the disk cannot keep up with is dropped and counted", async () => {
   const lines = linesOf(path);
   expect(lines.length - 1 + log.dropped).toBe(100);
   expect(JSON.parse(lines.at(-1) as string).droppedLines).toBe(log.dropped);
-  log.close();
+  await log.close();
 });
 
 test("a directory that is not there costs lines, nothing else", async () => {
@@ -73,5 +73,5 @@ test("a directory that is not there costs lines, nothing else", async () => {
   const log = openAccessLog(join(directory, "file"), "c", systemClock, options);
   log.write(record);
   await until(() => log.dropped === 1);
-  log.close();
+  await log.close();
 });

@@ -30,10 +30,11 @@ export interface AccessLog {
   write(record: AccessRecord): void;
   /** Lines lost because the disk was slow or failed. */
   readonly dropped: number;
-  close(): void;
+  /** Settles once every line kept is written. */
+  close(): Promise<void>;
 }
 
-export const noAccessLog: AccessLog = { write() {}, dropped: 0, close() {} };
+export const noAccessLog: AccessLog = { write() {}, dropped: 0, async close() {} };
 
 interface AccessLogOptions {
   readonly fileBytesMax: number;
@@ -66,6 +67,7 @@ class FileLog implements AccessLog {
   private timer: Timer | null = null;
   private writing = false;
   private closed = false;
+  private onFinished: () => void = () => {};
   private droppedReported = 0;
 
   constructor(path: string, clock: Clock, options: AccessLogOptions) {
@@ -86,13 +88,15 @@ class FileLog implements AccessLog {
     });
   }
 
-  close(): void {
+  close(): Promise<void> {
     this.timer?.cancel();
     this.timer = null;
     this.closed = true;
-    // A write under way ends with the rest and closes the file itself.
-    if (this.writing) return;
-    this.finish();
+    return new Promise((resolve) => {
+      this.onFinished = resolve;
+      // A write under way ends with the rest and closes the file itself.
+      if (!this.writing) this.finish();
+    });
   }
 
   private finish(): void {
@@ -104,6 +108,7 @@ class FileLog implements AccessLog {
       this.dropped += 1;
     }
     this.descriptor = null;
+    this.onFinished();
   }
 
   /** One write at a time, on another thread: a slow disk delays no request. */
