@@ -167,7 +167,7 @@ test("no text is accepted as a path that a naive resolver takes out of the root"
     fc.property(fc.array(part, { minLength: 1, maxLength: 6 }), fc.boolean(), (parts, rooted) => {
       const path = (rooted ? "/" : "") + parts.join("/");
       if (problemOf([file(path)]) !== null) return;
-      expect(join("/root/of/release", path)).toBe(`/root/of/release/${path}`);
+      expect(join("/srv/release", path)).toBe(`/srv/release/${path}`);
       expect(path).not.toMatch(/[\0\n\\]/);
     }),
     { numRuns: 2000, seed: 20_261_121 },

@@ -120,7 +120,8 @@ function fromProject(tree: Tree, context: BuildContext): Result<PythonDependenci
   if (wanted.length === 0) return ok(none);
   const packages = new Set(wanted.flatMap((item) => requirementName(item) ?? []));
   const locks = ["uv.lock", "poetry.lock", "pdm.lock"].filter((lock) => tree.has(lock));
-  const note = `dependencies by pip (pyproject.toml${locks.map((lock) => `, not ${lock}`).join("")})`;
+  const sources = ["pyproject.toml", ...locks.map((lock) => `not ${lock}`)].join(", ");
+  const note = `dependencies by pip (${sources})`;
   const what = wanted.map(shellWord).join(" ");
   return ok({ packages, step: venvStep(tree, context, ["pyproject.toml"], what), note });
 }
