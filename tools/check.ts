@@ -26,6 +26,9 @@ async function runTool(argv: readonly string[]): Promise<Outcome> {
   return { passed: (await child.exited) === 0, output: `${out}${errors}` };
 }
 
+/** Biome's ci colours even what goes into a file. */
+const colors = process.stdout.isTTY ? ["--colors=force"] : ["--colors=off"];
+
 const tool = (name: string) => join(root, "node_modules/.bin", name);
 
 async function checkArchitecture(): Promise<Outcome> {
@@ -38,7 +41,7 @@ async function checkArchitecture(): Promise<Outcome> {
 }
 
 const checks: readonly (readonly [string, () => Promise<Outcome>])[] = [
-  ["format and lint", () => runTool([tool("biome"), "ci", "--max-diagnostics=50"])],
+  ["format and lint", () => runTool([tool("biome"), "ci", "--error-on-warnings", ...colors])],
   ["types", () => runTool([tool("tsc"), "--build"])],
   ["architecture", checkArchitecture],
   ["tidy, and canaries", () => runTool([join(root, "tools/bun"), "test", "./tools"])],

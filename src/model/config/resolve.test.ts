@@ -87,7 +87,7 @@ describe("what a folder is", () => {
         "index.ts": "export default {fetch(){}}",
       },
       "package.json",
-      [`web tcp shell: ${npmPath}a && node b.js`],
+      [`web tcp shell: ${npmPath}a && exec node b.js`],
     ],
     [
       "a module with a default export",
