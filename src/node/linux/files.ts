@@ -1,5 +1,6 @@
 import { ptr } from "bun:ffi";
 import { writeSync } from "node:fs";
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { attempt, cString, libc, must, type SystemError } from "./libc.ts";
 
@@ -24,10 +25,24 @@ export function memoryFile(content: Uint8Array): number {
   return descriptor;
 }
 
-/** Hard limit on open files of this process, what its children may have at most. */
-export function openFilesMax(): number {
-  const openFiles = 7;
+/** A pipe, both ends close-on-exec. */
+export function makePipe(): { readonly read: number; readonly write: number } {
+  const closeOnExec = 0x8_0000;
+  const ends = new Int32Array(2);
+  must("pipe2", libc.pipe2(ptr(ends), closeOnExec));
+  const [read, write] = ends;
+  assert(read !== undefined && write !== undefined, "pipe2 gives two descriptors");
+  return { read, write };
+}
+
+/** What children of this process may have at most, without CAP_SYS_RESOURCE. */
+export function hardLimits(): { readonly openFiles: number; readonly lockedBytes: number } {
+  return { openFiles: hardLimit(7), lockedBytes: hardLimit(8) };
+}
+
+/** `resource` as getrlimit(2) numbers it; unlimited is 2^64 - 1. */
+function hardLimit(resource: number): number {
   const limits = new BigUint64Array(2);
-  must("getrlimit", libc.getrlimit(openFiles, ptr(limits)));
+  must("getrlimit", libc.getrlimit(resource, ptr(limits)));
   return Number(limits[1]);
 }

@@ -16,6 +16,7 @@ const library = dlopen("libc.so.6", {
   lseek: { args: ["i32", "i64", "i32"], returns: "i64" },
   memfd_create: { args: ["ptr", "u32"], returns: "i32" },
   mount: { args: ["ptr", "ptr", "ptr", "u64", "ptr"], returns: "i32" },
+  pipe2: { args: ["ptr", "i32"], returns: "i32" },
   read: { args: ["i32", "ptr", "u64"], returns: "i64" },
   setns: { args: ["i32", "i32"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },

@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { createExitWatcher } from "./exit-watcher.ts";
-import { lockDescriptor, memoryFile, openFilesMax } from "./files.ts";
+import { hardLimits, lockDescriptor, memoryFile } from "./files.ts";
 import { isRunning, readParentPid, readStartTicks, signalProcess } from "./identity.ts";
 import { type KernelEvents, openKernelEvents } from "./kernel-events.ts";
 import { listeningPort, listenTcp } from "./sockets.ts";
@@ -111,5 +111,5 @@ test("a memory file holds its content from the start", () => {
   const buffer = new Uint8Array(8);
   expect(readSync(descriptor, buffer)).toBe(5);
   closeSync(descriptor);
-  expect(openFilesMax()).toBeGreaterThan(100);
+  expect(hardLimits().openFiles).toBeGreaterThan(100);
 });
