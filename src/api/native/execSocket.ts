@@ -34,6 +34,14 @@ type State =
   | { readonly kind: "live"; readonly session: ExecSession; readonly alive: Timer }
   | { readonly kind: "over" };
 
+export function createExecSocket(
+  services: Pick<Services, "clock" | "settings" | "log">,
+  requestId: string,
+  open: OpenSession,
+): ExecSocket {
+  return new Conversation(services, requestId, open);
+}
+
 /**
  *   waiting (for the start frame) → opening (the session; input queues) → live → over
  *      └────────── refused, timed out, or the client left ──────────────────────→ over
@@ -41,124 +49,143 @@ type State =
  * The client may leave at any moment, also while the session is being opened: whoever leaves
  * `live`, or arrives too late to enter it, closes the session.
  */
-export function createExecSocket(
-  services: Pick<Services, "clock" | "settings" | "log">,
-  requestId: string,
-  open: OpenSession,
-): ExecSocket {
-  let port: SocketPort | null = null;
-  let state: State = { kind: "over" };
-  let wakeSender: (() => void) | null = null;
+class Conversation implements ExecSocket {
+  readonly #services: Pick<Services, "clock" | "settings" | "log">;
+  readonly #requestId: string;
+  readonly #open: OpenSession;
+  #port: SocketPort | null = null;
+  #state: State = { kind: "over" };
+  #wakeSender: (() => void) | null = null;
 
-  function end(code: number, reason: string): void {
+  constructor(
+    services: Pick<Services, "clock" | "settings" | "log">,
+    requestId: string,
+    open: OpenSession,
+  ) {
+    this.#services = services;
+    this.#requestId = requestId;
+    this.#open = open;
+  }
+
+  opened(port: SocketPort): void {
+    this.#port = port;
+    const timeout = this.#services.clock.after(startWithinMs, () =>
+      this.#refuse({ code: "invalid", detail: "No start frame came within 10 s" }),
+    );
+    this.#state = { kind: "waiting", timeout };
+  }
+
+  received(message: string | Uint8Array): void {
+    const state = this.#state;
+    if (state.kind === "waiting") {
+      if (typeof message === "string") void this.#begin(message);
+      else this.#refuse({ code: "invalid", detail: "The first frame must be a start frame" });
+    } else if (state.kind === "opening") {
+      state.bytes += message.length;
+      if (state.bytes > queuedBytesMax) {
+        this.#refuse({ code: "tooLarge", detail: "Too much input before the command started" });
+      } else state.queue.push(typeof message === "string" ? message : message.slice());
+    } else if (state.kind === "live") this.#forward(state.session, message);
+  }
+
+  drained(): void {
+    this.#wakeSender?.();
+  }
+
+  closed(): void {
+    this.#port = null;
+    this.#end(1000, "closed");
+  }
+
+  #end(code: number, reason: string): void {
+    const state = this.#state;
+    this.#state = { kind: "over" };
     if (state.kind === "waiting") state.timeout.cancel();
     if (state.kind === "live") {
       state.alive.cancel();
       state.session.close();
     }
-    state = { kind: "over" };
-    wakeSender?.();
-    port?.close(code, reason);
+    this.#wakeSender?.();
+    this.#port?.close(code, reason);
   }
 
-  function refuse(problem: Problem): void {
-    const document = problemDocument(problem, requestId);
-    port?.send(JSON.stringify({ kind: "problem", problem: document }));
-    end(4000, problem.code);
+  #refuse(problem: Problem): void {
+    const document = problemDocument(problem, this.#requestId);
+    this.#port?.send(JSON.stringify({ kind: "problem", problem: document }));
+    this.#end(4000, problem.code);
   }
 
-  async function send(output: ExecOutput): Promise<void> {
+  #broke(cause: unknown): void {
+    this.#services.log("api.exec-broke", { requestId: this.#requestId, cause: String(cause) });
+    this.#refuse({ code: "internal", detail: "The session broke" });
+  }
+
+  async #begin(text: string): Promise<void> {
+    const start = parse(execStartSchema, text);
+    if ("code" in start) return this.#refuse(start);
+    if (this.#state.kind === "waiting") this.#state.timeout.cancel();
+    const opening: State = { kind: "opening", queue: [], bytes: 0 };
+    this.#state = opening;
+    try {
+      const session = await this.#open(start.value);
+      if (this.#state !== opening) {
+        if (session.ok) session.value.close();
+      } else if (session.ok) this.#goLive(session.value, opening.queue);
+      else this.#refuse(problemOf(session.error));
+    } catch (cause) {
+      this.#broke(cause);
+    }
+  }
+
+  #goLive(session: ExecSession, queue: readonly (string | Uint8Array)[]): void {
+    const { clock, settings } = this.#services;
+    const sayAlive = () => session.input({ kind: "alive" });
+    const alive = clock.every(settings.limits.heartbeatMs, sayAlive);
+    this.#state = { kind: "live", session, alive };
+    sayAlive();
+    this.#port?.send(JSON.stringify({ kind: "started" }));
+    for (const message of queue) this.#forward(session, message);
+    void this.#pump(session);
+  }
+
+  #forward(session: ExecSession, message: string | Uint8Array): void {
+    if (typeof message !== "string") {
+      session.input({ kind: "data", data: Buffer.from(message).toString("base64") });
+      return;
+    }
+    const control = parse(execControlSchema, message);
+    if ("code" in control) this.#refuse(control);
+    else session.input(control.value);
+  }
+
+  async #pump(session: ExecSession): Promise<void> {
+    try {
+      for await (const output of session.output) {
+        await this.#send(output);
+        if (this.#state.kind === "over") return;
+      }
+      this.#refuse({ code: "unavailable", detail: "The session ended without an exit code" });
+    } catch (cause) {
+      this.#broke(cause);
+    }
+  }
+
+  async #send(output: ExecOutput): Promise<void> {
     if (output.kind === "exit") {
-      port?.send(JSON.stringify(output));
-      end(1000, "exit");
+      this.#port?.send(JSON.stringify(output));
+      this.#end(1000, "exit");
       return;
     }
     const data = Buffer.from(output.data, "base64");
     const frame = new Uint8Array(data.byteLength + 1);
     frame[0] = streamBytes[output.stream];
     frame.set(data, 1);
-    if (port?.send(frame) !== -1 || state.kind === "over") return;
+    if (this.#port?.send(frame) !== -1 || this.#state.kind === "over") return;
     await new Promise<void>((resolve) => {
-      wakeSender = resolve;
+      this.#wakeSender = resolve;
     });
-    wakeSender = null;
+    this.#wakeSender = null;
   }
-
-  async function pump(session: ExecSession): Promise<void> {
-    try {
-      for await (const output of session.output) {
-        await send(output);
-        if (state.kind === "over") return;
-      }
-      refuse({ code: "unavailable", detail: "The session ended without an exit code" });
-    } catch (cause) {
-      services.log("api.exec-broke", { requestId, cause: String(cause) });
-      refuse({ code: "internal", detail: "The session broke" });
-    }
-  }
-
-  async function begin(text: string): Promise<void> {
-    const start = parse(execStartSchema, text);
-    if ("code" in start) return refuse(start);
-    if (state.kind === "waiting") state.timeout.cancel();
-    const opening: State = { kind: "opening", queue: [], bytes: 0 };
-    state = opening;
-    const session = await open(start.value);
-    if ((state as State) !== opening) {
-      if (session.ok) session.value.close();
-      return;
-    }
-    if (!session.ok) return refuse(problemOf(session.error));
-    const { value } = session;
-    const alive = services.clock.every(services.settings.limits.heartbeatMs, () =>
-      value.input({ kind: "alive" }),
-    );
-    value.input({ kind: "alive" });
-    state = { kind: "live", session: value, alive };
-    port?.send(JSON.stringify({ kind: "started" }));
-    for (const message of opening.queue) forward(value, message);
-    void pump(value);
-  }
-
-  function forward(session: ExecSession, message: string | Uint8Array): void {
-    if (typeof message !== "string") {
-      session.input({ kind: "data", data: Buffer.from(message).toString("base64") });
-      return;
-    }
-    const control = parse(execControlSchema, message);
-    if ("code" in control) refuse(control);
-    else session.input(control.value);
-  }
-
-  return {
-    opened(opened) {
-      port = opened;
-      const timeout = services.clock.after(startWithinMs, () =>
-        refuse({ code: "invalid", detail: "No start frame came within 10 s" }),
-      );
-      state = { kind: "waiting", timeout };
-    },
-    received(message) {
-      if (state.kind === "waiting") {
-        if (typeof message === "string") {
-          begin(message).catch((cause) => {
-            services.log("api.exec-broke", { requestId, cause: String(cause) });
-            refuse({ code: "internal", detail: "The session could not be opened" });
-          });
-        } else refuse({ code: "invalid", detail: "The first frame must be text: a start frame" });
-      } else if (state.kind === "opening") {
-        state.bytes += message.length;
-        if (state.bytes > queuedBytesMax) {
-          refuse({ code: "tooLarge", detail: "Too much input before the command started" });
-        } else state.queue.push(typeof message === "string" ? message : message.slice());
-      } else if (state.kind === "live") forward(state.session, message);
-    },
-    drained: () => wakeSender?.(),
-    closed: () => {
-      port = null;
-      end(1000, "closed");
-    },
-  };
 }
 
 function parse<Schema extends z.ZodType>(

@@ -50,7 +50,7 @@ export function problemOf(error: OperationError): Problem {
         : [
             error.at.startsWith("/")
               ? { detail: error.message, pointer: error.at }
-              : { detail: `${error.at}: ${error.message}` },
+              : { detail: error.message, location: error.at },
           ],
   };
 }

@@ -62,6 +62,7 @@ export const problemSchema = z
           detail: z.string(),
           pointer: z.string().optional().openapi({ description: "JSON pointer into the body" }),
           parameter: z.string().optional(),
+          location: z.string().optional().openapi({ description: "Path in the uploaded files" }),
         }),
       )
       .readonly(),

@@ -92,7 +92,8 @@ async function uploadOne(
   });
   if (outcome.ok) return ok(undefined);
   const { error } = outcome;
-  if (error.kind === "problem" && error.problem.status === 422) {
+  const { code } = error.kind === "problem" ? error.problem : { code: null };
+  if (code === "invalid" || code === "unprocessable") {
     return err({ kind: "changed", path: upload.path });
   }
   if (error.kind === "unreachable" && fileCodes.has(error.code ?? "")) {

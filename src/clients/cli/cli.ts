@@ -1,0 +1,96 @@
+import { Command, CommanderError } from "commander";
+import { addAccessCommands } from "./commands/access.ts";
+import { addAppCommands } from "./commands/apps.ts";
+import { addCompletionCommand } from "./commands/completion.ts";
+import { addDeployCommands } from "./commands/deploy.ts";
+import { addExecCommands } from "./commands/exec.ts";
+import { addLogsCommand } from "./commands/logs.ts";
+import { addReleaseCommands } from "./commands/releases.ts";
+import { addVariableCommands } from "./commands/variables.ts";
+import type { CliContext } from "./context.ts";
+import { exitCodeHelp, exitCodes } from "./failure.ts";
+import { type ActionOutcome, createSession, type Session } from "./session.ts";
+
+export interface CommandOptions {
+  readonly json?: boolean;
+}
+
+/** Runs an action of a command and keeps the exit code it ends with. */
+export type Act = <Options extends CommandOptions>(
+  command: Command,
+  action: (session: Session, args: readonly string[], options: Options) => ActionOutcome,
+) => void;
+
+export interface CommandLine {
+  readonly context: CliContext;
+  /** What stands after `--`; null without one. */
+  readonly afterDashes: () => readonly string[] | null;
+  /** Adds a command with `--json` whose action gets a session. */
+  readonly act: Act;
+}
+
+export interface Cli {
+  /** Further commands may be added to it before `run`. */
+  readonly program: Command;
+  readonly line: CommandLine;
+  /** Runs one command; resolves to the exit code. `args` without program names. */
+  run(args: readonly string[]): Promise<number>;
+}
+
+/** The command line over the native API. */
+export function buildCli(context: CliContext): Cli {
+  let exitCode: number = exitCodes.ok;
+  let afterDashes: readonly string[] | null = null;
+  const program = new Command("lode")
+    .description("Runs applications straight on the kernels of your machines")
+    .version(context.version, "-V, --version")
+    .enablePositionalOptions()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => context.stdout.write(text),
+      writeErr: (text) => context.stderr.write(text),
+    })
+    .addHelpText("after", exitCodeHelp);
+
+  const line: CommandLine = {
+    context,
+    afterDashes: () => afterDashes,
+    act(command, action) {
+      command.option("--json", "print JSON, for programs").action(async () => {
+        const options = command.opts();
+        const session = createSession(context, options["json"] === true);
+        const outcome = await action(session, command.args, options as never);
+        session.printer.status(null);
+        if (!outcome.ok) session.printer.failure(outcome.error);
+        exitCode = outcome.ok ? outcome.value : outcome.error.exitCode;
+      });
+    },
+  };
+  addDeployCommands(program, line);
+  addAppCommands(program, line);
+  addLogsCommand(program, line);
+  addExecCommands(program, line);
+  addReleaseCommands(program, line);
+  addVariableCommands(program, line);
+  addAccessCommands(program, line);
+  addCompletionCommand(program, line);
+
+  return {
+    program,
+    line,
+    async run(args) {
+      const dashes = args.indexOf("--");
+      afterDashes = dashes === -1 ? null : args.slice(dashes + 1);
+      try {
+        await program.parseAsync(dashes === -1 ? [...args] : args.slice(0, dashes), {
+          from: "user",
+        });
+        return exitCode;
+      } catch (cause) {
+        if (!(cause instanceof CommanderError)) throw cause;
+        const shown = ["commander.helpDisplayed", "commander.version"].includes(cause.code);
+        return shown ? exitCodes.ok : exitCodes.usage;
+      }
+    },
+  };
+}

@@ -1,0 +1,75 @@
+import type { Instance } from "../../api/native/client.ts";
+
+type Phase = Instance["phase"];
+type Cause = NonNullable<Instance["lastExit"]>["cause"];
+
+/** A row of `lode ps --json`. Scripts rely on these names. */
+export interface PsRow {
+  readonly app: string;
+  /** `v3`. */
+  readonly release: string;
+  readonly instance: string;
+  readonly node: string;
+  readonly state: Phase["state"];
+  /** The app's first process, as the host sees it. */
+  readonly pid: number | null;
+  readonly restarts: number;
+  /** RFC 3339, in UTC. */
+  readonly startedAt: string | null;
+  /** Cores in use. */
+  readonly cpu: number | null;
+  readonly memoryBytes: number | null;
+}
+
+export function psRow(instance: Instance): PsRow {
+  const { phase, usage } = instance;
+  const pid = phase.state === "running" || phase.state === "starting" ? phase.pid : null;
+  return {
+    app: instance.app,
+    release: `v${instance.release}`,
+    instance: instance.instance,
+    node: instance.node,
+    state: phase.state,
+    pid,
+    restarts: instance.restarts,
+    startedAt: phase.state === "running" ? timeText(phase.startedAt) : null,
+    cpu: usage === null ? null : usage.cpuCores,
+    memoryBytes: usage === null ? null : usage.memoryBytes,
+  };
+}
+
+/** RFC 3339, in UTC. */
+export function timeText(at: number): string {
+  return new Date(at).toISOString();
+}
+
+export function describePhase(phase: Phase): string {
+  switch (phase.state) {
+    case "preparing":
+      return `preparing ${phase.step}`;
+    case "backing-off":
+      return `backing-off: ${describeCause(phase.cause)}`;
+    case "failed":
+      return `failed: ${phase.reason}`;
+    case "done":
+      return `done: exit code ${phase.code}`;
+    default:
+      return phase.state;
+  }
+}
+
+export function describeCause(cause: Cause): string {
+  switch (cause.kind) {
+    case "exit":
+      return `exit code ${cause.code}`;
+    case "signal":
+      return `killed by ${cause.signal}`;
+    case "out-of-memory":
+      return "out of memory";
+    case "launch":
+    case "unhealthy":
+      return cause.reason;
+    case "unknown":
+      return "ended unseen";
+  }
+}
