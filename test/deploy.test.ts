@@ -7,6 +7,9 @@ import { steadyLoad } from "./harness/http.ts";
 
 setDefaultTimeout(60_000);
 
+/** As `lode --help` documents them. */
+const exitCodes = { refused: 6, deployFailed: 7 } as const;
+
 let cloud: Cloud;
 
 beforeAll(async () => {
@@ -197,8 +200,6 @@ describe("a deploy that fails leaves the old release serving and says why", () =
     expect((await cloud.get("stillborn")).status).toBe(503);
   });
 });
-
-const exitCodes = { refused: 1, deployFailed: 3 } as const;
 
 test("rollback goes to the previous release in under a second, and back", async () => {
   await cloud.deploy(await saying("first"), "rolled");

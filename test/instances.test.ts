@@ -82,7 +82,7 @@ describe("what scripts rely on", () => {
 
   test("an app that is not there: exit code and message", async () => {
     const result = await cloud.cli(["logs", "nobody"]);
-    expect(result.code).not.toBe(0);
+    expect(result.code).toBe(5);
     expect(result.stderr).toContain("nobody");
     expect(result.stderr).not.toContain("    at ");
   });
