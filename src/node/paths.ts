@@ -56,8 +56,8 @@ export const nodePaths = {
   volumes: (paths: CloudPaths) => join(dataPaths.node(paths), "volumes"),
   volumeOf: (paths: CloudPaths, project: string, app: string) =>
     join(nodePaths.volumes(paths), project, app),
-  /** Lode's own programs for inside sandboxes. */
-  runtime: (paths: CloudPaths) => join(paths.run, "runtime"),
+  /** Lode's own programs for inside sandboxes, Bun among them. */
+  runtime: (paths: CloudPaths) => join(dataPaths.node(paths), "runtime"),
   /** Folders that apps make their sockets in, one an instance, owned by the app. */
   instanceSockets: (paths: CloudPaths) => join(paths.run, "i"),
   /** Status files of sandboxes. */

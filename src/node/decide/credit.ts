@@ -82,9 +82,12 @@ export function ceiling(bounds: Bounds, bucket: Bucket): number | null {
   return bucket.exhausted ? bounds.max : bounds.burst;
 }
 
-/** Whether use must be sampled often, because a ceiling depends on it. */
-export function needsAccounting(limits: Limits): boolean {
-  return creditCapacity(limits.cpu) > 0 || creditCapacity(limits.memory) > 0;
+/** Whether use must be sampled often: some credit is spent, so a ceiling depends on it. */
+export function needsAccounting(limits: Limits, credit: Credit): boolean {
+  return (
+    credit.cpu.credit < creditCapacity(limits.cpu) ||
+    credit.memory.credit < creditCapacity(limits.memory)
+  );
 }
 
 /**

@@ -130,25 +130,29 @@ export function step(state: InstanceState, input: Input, now: Timestamp): Step {
 }
 
 /**
- * The state that an earlier lode left, taken up again. `alive`: its process is still there;
- * when it is not, `exited` follows.
+ * The state that an earlier lode left, taken up again. After `ended` an `exited` follows;
+ * `never`: lode died before it had launched a process.
  */
-export function resume(state: InstanceState, alive: boolean, now: Timestamp): Step {
+export function resume(
+  state: InstanceState,
+  process: "alive" | "ended" | "never",
+  now: Timestamp,
+): Step {
   const { situation } = state;
   const next = { ...state, wakeWanted: false };
   switch (situation.state) {
     case "preparing":
       return stay(next, { kind: "start" });
     case "starting":
-      if (alive) return stay(next, { kind: "await" });
+      if (process === "alive") return stay(next, { kind: "await" });
       // Lode died while it launched: nothing failed, so it costs no attempt.
-      return situation.pid === null ? stay(next, { kind: "start" }) : stay(next);
+      return process === "never" ? stay(next, { kind: "start" }) : stay(next);
     case "running": {
       const quiesce = resumeQuiesce(situation.quiesce, now);
       return stay({ ...next, situation: { ...situation, quiesce } });
     }
     case "stopping":
-      return alive ? stay(next, { kind: "terminate" }) : stay(next);
+      return process === "alive" ? stay(next, { kind: "terminate" }) : stay(next);
     default:
       return stay(next);
   }

@@ -1,0 +1,169 @@
+import { readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Json } from "../base/json.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import type { Clock, Random } from "../base/time.ts";
+import type { Blobs } from "../fabric/blobs.ts";
+import type { Ledger } from "../fabric/ledger.ts";
+import type { Wire } from "../fabric/wire.ts";
+import type { InstanceId, NodeName } from "../model/names.ts";
+import { type ExecRequest, subjects } from "../model/wire.ts";
+import { AppData } from "./app-data.ts";
+import type { CgroupTree } from "./cgroup/cgroup.ts";
+import { type Builder, createBuilder } from "./drivers/build.ts";
+import { createLayout } from "./drivers/layout.ts";
+import { createProcessDriver, type ProcessDriver } from "./drivers/process.ts";
+import type { HostTools } from "./drivers/specification.ts";
+import { createGateways, type Gateways } from "./gateways.ts";
+import type { Instance, InstanceContext } from "./instance.ts";
+import { createInstanceFiles, type InstanceFiles } from "./instance-files.ts";
+import type { ExitWatcher } from "./linux/processes.ts";
+import { type AppLogs, createAppLogs } from "./logs/app-logs.ts";
+import type { Network } from "./network/network.ts";
+import { type CloudPaths, dataPaths, nodePaths } from "./paths.ts";
+import { Preparation } from "./preparation.ts";
+import { Releases } from "./releases.ts";
+import { createReports, type Reports } from "./reports.ts";
+import { createSampler, type Sampler } from "./sampler.ts";
+import type { Sandbox } from "./sandbox/sandbox.ts";
+import type { PreparedRelease } from "./sessions/sessions.ts";
+import { createSessions, type Sessions } from "./sessions/sessions.ts";
+
+export interface AgentOptions {
+  readonly node: NodeName;
+  readonly paths: CloudPaths;
+  readonly ledger: Ledger;
+  readonly wire: Wire;
+  readonly blobs: Blobs;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly cgroups: CgroupTree;
+  readonly network: Network;
+  readonly sandbox: Sandbox;
+  readonly exits: ExitWatcher;
+  openSecret(sealed: string): string;
+  /** An app's uid and gid here are this plus its offset; builds run just below it. */
+  readonly uidBase: number;
+  /** Names of the gateways that run now; those that publish loads are known anyway. */
+  gateways(): readonly string[];
+  /** From SIGTERM to SIGKILL; 10 s unless given. */
+  readonly graceMs?: number;
+}
+
+/** The instances of the node, and who is told of them. */
+export interface Running {
+  readonly instances: Map<InstanceId, Instance>;
+  changed(instance: Instance, urgent: boolean): void;
+  gone(instance: Instance): void;
+}
+
+export interface AgentParts {
+  readonly context: InstanceContext;
+  readonly files: InstanceFiles;
+  readonly processes: ProcessDriver;
+  readonly builder: Builder;
+  readonly logs: AppLogs;
+  readonly appData: AppData;
+  readonly reports: Reports;
+  readonly sampler: Sampler;
+  readonly sessions: Sessions;
+  /** Sockets and status files of instances that are not `known`. */
+  removeStrayFiles(known: (id: InstanceId) => boolean): void;
+  close(): void;
+}
+
+const defaultGraceMs = 10_000;
+
+/** Builds the agent's parts and ties them together. */
+export function assemble(options: AgentOptions, tools: HostTools, running: Running): AgentParts {
+  const { node, paths, wire, clock, random, uidBase } = options;
+  const { instances } = running;
+  const logs = createAppLogs(paths, clock, (project, line) =>
+    wire.publish(subjects.logs(project, line.app), line as unknown as Json),
+  );
+  const layout = createLayout(paths, options.blobs, random);
+  const builder = createBuilder({ ...options, tools, uidTop: uidBase - 1 });
+  const preparation = new Preparation(layout, builder, wire, clock, uidBase);
+  const releases = new Releases(options.ledger);
+  const processes = createProcessDriver(options);
+  const files = createInstanceFiles(nodePaths.instances(paths));
+  const sampler = createSampler(clock, instances);
+  const gateways = createGateways(wire, options.gateways, ({ instance, lastRequestAt }) => {
+    sampler.touch(instance);
+    instances.get(instance)?.feed({ kind: "requested", at: lastRequestAt });
+  });
+  const reports = createReports(
+    node,
+    random.token(12),
+    wire,
+    clock,
+    (id) => instances.get(id)?.status() ?? null,
+    () => [...instances.values()].map((instance) => instance.status()),
+  );
+  const appData = new AppData(paths, layout, logs, releases, (project, app) =>
+    [...instances.values()].some(
+      ({ assignment }) => assignment.project === project && assignment.app === app,
+    ),
+  );
+  const sessions = createSessions({
+    ...options,
+    tools,
+    running: (id) => instances.get(id)?.process ?? null,
+    prepare: (request, number) => prepareFor(releases, preparation, request, number),
+  });
+  const context: InstanceContext = {
+    clock,
+    random,
+    processes,
+    files,
+    tools,
+    uidBase,
+    graceMs: options.graceMs ?? defaultGraceMs,
+    openSecret: options.openSecret,
+    release: ({ project, app, release }) => releases.get(project, app, release),
+    prepare: (release, uidOffset, building) => preparation.prepare(release, uidOffset, building),
+    log: ({ project, app, instance, process }) => logs.of({ project, app, instance, process }),
+    quiesce: ({ instance }) => gateways.quiesce(instance),
+    changed: running.changed,
+    gone: running.gone,
+  };
+  return {
+    ...{ context, files, processes, builder, logs, appData, reports, sampler, sessions },
+    removeStrayFiles: (known) => removeStrayFiles(paths, known),
+    close: () => closeAll(reports, sampler, gateways, logs),
+  };
+}
+
+async function prepareFor(
+  releases: Releases,
+  preparation: Preparation,
+  { project, app, uidOffset }: ExecRequest,
+  number: number,
+): Promise<Result<PreparedRelease, string>> {
+  const release = await releases.get(project, app, number);
+  if (!release.ok) return release;
+  const prepared = await preparation.prepare(release.value, uidOffset, () => {});
+  if (!prepared.ok) return err(prepared.error.reason);
+  return ok({ release: release.value, prepared: prepared.value });
+}
+
+function closeAll(reports: Reports, sampler: Sampler, gateways: Gateways, logs: AppLogs): void {
+  reports.close();
+  sampler.close();
+  gateways.close();
+  logs.close();
+}
+
+function removeStrayFiles(paths: CloudPaths, known: (id: InstanceId) => boolean): void {
+  const folders = [
+    dataPaths.appSockets(paths),
+    nodePaths.instanceSockets(paths),
+    nodePaths.statuses(paths),
+  ];
+  for (const folder of folders) {
+    for (const name of readdirSync(folder)) {
+      const id = name.replace(/\.sock(\.new)?$/, "") as InstanceId;
+      if (!known(id)) rmSync(join(folder, name), { recursive: true, force: true });
+    }
+  }
+}

@@ -1,0 +1,308 @@
+import { chmodSync, chownSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { err, ok, type Result } from "../../base/result.ts";
+import type { Clock } from "../../base/time.ts";
+import { formatDurationMs } from "../../base/units.ts";
+import type { Endpoint } from "../../model/instance.ts";
+import type { InstanceId } from "../../model/names.ts";
+import type { Listen } from "../../model/release.ts";
+import type { Cgroup, CgroupLimits, CgroupTree } from "../cgroup/cgroup.ts";
+import { isRunning, readParentPid, readStartTicks, signalProcess } from "../linux/identity.ts";
+import type { ExitWatcher, ProcessIdentity } from "../linux/processes.ts";
+import type { Network, NetworkSlot } from "../network/network.ts";
+import { type CloudPaths, dataPaths, nodePaths } from "../paths.ts";
+import type { Sandbox, SandboxExit, SandboxSpec } from "../sandbox/sandbox.ts";
+import { answers, explainSilence, listeners, socketReady } from "./readiness.ts";
+import { argvOf, type Launch, portOf, specify } from "./specification.ts";
+
+/** What a running process holds of the node: written down, so that the next lode finds it. */
+export interface Held {
+  /** Name of its network slot. */
+  readonly slot: string | null;
+  readonly monitor: ProcessIdentity | null;
+}
+
+export const holdsNothing: Held = { slot: null, monitor: null };
+
+export interface ProcessEnd {
+  readonly exit: SandboxExit;
+  /** Processes that the kernel killed for lack of memory since the start. */
+  readonly oomKills: number;
+}
+
+/** One process tree of an instance, from launch to its end. */
+export interface InstanceProcess {
+  /** The program's pid as the host sees it, once it runs; null when it has ended before. */
+  pid(): Promise<number | null>;
+  readonly cgroup: Cgroup;
+  readonly spec: SandboxSpec;
+  /** Resolves once, when the process has ended and holds nothing any more. */
+  readonly ended: Promise<ProcessEnd>;
+  /** Waits until it can take requests, or for a process that takes none, until it stays up. */
+  ready(signal: AbortSignal): Promise<Result<Endpoint | null, string>>;
+  terminate(): Promise<void>;
+  kill(): Promise<void>;
+}
+
+export type LaunchRequest = Omit<Launch, "network" | "socketDirectory" | "volume">;
+
+export interface ProcessDriver {
+  /** `holds` is told before anything is taken that an ended lode would leave behind. */
+  launch(
+    request: LaunchRequest,
+    limits: CgroupLimits,
+    log: number,
+    holds: (held: Held) => void,
+  ): Promise<InstanceProcess>;
+  /** The process that an earlier lode launched; null when it, or what it needs, is gone. */
+  adopt(request: LaunchRequest, held: Held): Promise<InstanceProcess | null>;
+  /** How a process ended that no lode saw; gives back what it held. */
+  settle(instance: InstanceId, held: Held): Promise<SandboxExit>;
+}
+
+export interface ProcessDependencies {
+  readonly paths: CloudPaths;
+  readonly cgroups: CgroupTree;
+  readonly network: Network;
+  readonly sandbox: Sandbox;
+  readonly exits: ExitWatcher;
+  readonly clock: Clock;
+}
+
+/** A process that takes no requests counts as up when it has run for so long. */
+const steadyMs = 1000;
+const defaultTimeoutMs = 60_000;
+
+export function createProcessDriver(dependencies: ProcessDependencies): ProcessDriver {
+  const { paths, cgroups, network, sandbox } = dependencies;
+
+  async function launch(
+    request: LaunchRequest,
+    limits: CgroupLimits,
+    log: number,
+    holds: (held: Held) => void,
+  ) {
+    const { instance } = request;
+    const volume = makeVolume(paths, request);
+    const socketDirectory = listenOf(request) === "unix" ? makeSocketPlace(paths, request) : null;
+    const slot = await network.acquire(request.release.config.egress);
+    holds({ slot: slot.name, monitor: null });
+    let cgroup: Cgroup | null = null;
+    try {
+      cgroup = await cgroups.create(instance);
+      await cgroup.setLimits(limits);
+      const full: Launch = { ...request, volume, socketDirectory, network: slot };
+      const spec = specify(full, commandOf(request));
+      const io = { statusFile: statusFile(instance), stdin: null, stdout: log, stderr: log };
+      rmSync(io.statusFile, { force: true });
+      const launched = await sandbox.launch(spec, cgroup, io);
+      const monitor = { pid: launched.monitorPid, startTicks: launched.monitorStartTicks };
+      holds({ slot: slot.name, monitor });
+      return await attach(request, cgroup, slot, spec, monitor);
+    } catch (cause) {
+      await giveBack(instance, cgroup, slot);
+      holds(holdsNothing);
+      throw cause;
+    }
+  }
+
+  async function attach(
+    request: LaunchRequest,
+    cgroup: Cgroup,
+    slot: NetworkSlot,
+    spec: SandboxSpec,
+    monitor: ProcessIdentity,
+  ): Promise<InstanceProcess> {
+    const { instance } = request;
+    const ended = dependencies.exits.ended(monitor).then(async (): Promise<ProcessEnd> => {
+      const exit = await sandbox.exitOf(statusFile(instance));
+      const usage = await cgroup.usage().catch(() => null);
+      await giveBack(instance, cgroup, slot);
+      return { exit, oomKills: usage?.oomKills ?? 0 };
+    });
+    let known: number | null = null;
+    const pid = async (): Promise<number | null> => {
+      for (let delayMs = 1; known === null && isRunning(monitor); delayMs *= 2) {
+        known = await sandbox.childPidOf(statusFile(instance));
+        if (known === null) await pause(dependencies.clock, delayMs);
+      }
+      return known;
+    };
+    return {
+      pid,
+      cgroup,
+      spec,
+      ended,
+      ready: (signal) => ready(dependencies, request, slot, pid, signal),
+      terminate: async () => terminate(request, cgroup, await pid()),
+      kill: () => cgroup.kill(),
+    };
+  }
+
+  async function adopt(request: LaunchRequest, held: Held): Promise<InstanceProcess | null> {
+    if (held.monitor === null || held.slot === null || !isRunning(held.monitor)) return null;
+    const cgroup = await cgroups.open(request.instance);
+    const slot = await network.adopt(held.slot);
+    if (cgroup === null || slot === null) return null;
+    const socketDirectory =
+      listenOf(request) === "unix" ? socketPlace(paths, request.instance) : null;
+    const volume = nodePaths.volumeOf(paths, request.project, request.app);
+    const full: Launch = { ...request, volume, socketDirectory, network: slot };
+    return attach(request, cgroup, slot, specify(full, commandOf(request)), held.monitor);
+  }
+
+  async function settle(instance: InstanceId, held: Held): Promise<SandboxExit> {
+    const exit = await sandbox.exitOf(statusFile(instance));
+    const slot = held.slot === null ? null : await network.adopt(held.slot);
+    await giveBack(instance, await cgroups.open(instance), slot);
+    return exit;
+  }
+
+  async function giveBack(instance: InstanceId, cgroup: Cgroup | null, slot: NetworkSlot | null) {
+    // First the socket, so that no gateway meets what is ending.
+    rmSync(endpointPath(paths, instance), { force: true });
+    if (cgroup !== null) {
+      await cgroup.kill();
+      await cgroup.remove();
+    }
+    if (slot !== null) await network.release(slot);
+    rmSync(socketPlace(paths, instance), { recursive: true, force: true });
+    rmSync(statusFile(instance), { force: true });
+  }
+
+  function statusFile(instance: InstanceId): string {
+    return join(nodePaths.statuses(paths), instance);
+  }
+
+  return { launch, adopt, settle };
+}
+
+function listenOf({ release, process }: LaunchRequest): Listen {
+  return release.config.processes[process]?.listen ?? "none";
+}
+
+function commandOf({ release, process }: LaunchRequest): readonly string[] {
+  const specification = release.config.processes[process];
+  if (specification === undefined) throw new Error(`the release has no process "${process}"`);
+  return argvOf(specification.command);
+}
+
+function endpointPath(paths: CloudPaths, instance: InstanceId): string {
+  return join(dataPaths.appSockets(paths), `${instance}.sock`);
+}
+
+function socketPlace(paths: CloudPaths, instance: InstanceId): string {
+  return join(nodePaths.instanceSockets(paths), instance);
+}
+
+/** An empty folder of the app's own, on the same file system as the gateways' sockets. */
+function makeSocketPlace(paths: CloudPaths, { instance, uid }: LaunchRequest): string {
+  const directory = socketPlace(paths, instance);
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { mode: 0o700 });
+  chownSync(directory, uid, uid);
+  return directory;
+}
+
+/** The app's HOME. One of another owner is what a removed app of this name left. */
+export function makeVolume(
+  paths: CloudPaths,
+  { project, app, uid }: Pick<LaunchRequest, "project" | "app" | "uid">,
+): string {
+  const volume = nodePaths.volumeOf(paths, project, app);
+  const found = statSync(volume, { throwIfNoEntry: false });
+  if (found?.uid === uid) return volume;
+  if (found !== undefined) rmSync(volume, { recursive: true, force: true });
+  const folder = join(nodePaths.volumes(paths), project);
+  mkdirSync(folder, { recursive: true });
+  chmodSync(folder, 0o711);
+  mkdirSync(volume, { mode: 0o700 });
+  chownSync(volume, uid, uid);
+  return volume;
+}
+
+async function ready(
+  { paths, clock }: ProcessDependencies,
+  request: LaunchRequest,
+  slot: NetworkSlot,
+  pid: () => Promise<number | null>,
+  signal: AbortSignal,
+): Promise<Result<Endpoint | null, string>> {
+  const { release, instance, process } = request;
+  const listen = listenOf(request);
+  const check = release.config.http?.process === process ? release.config.http.health : null;
+  const timeoutMs = check?.timeoutMs ?? defaultTimeoutMs;
+  const ended = new AbortController();
+  const stop = (): void => ended.abort();
+  signal.addEventListener("abort", stop);
+  const timer = clock.after(listen === "none" ? steadyMs : timeoutMs, stop);
+  try {
+    if (listen === "none") {
+      if (!signal.aborted) await aborted(ended.signal);
+      return ok(null);
+    }
+    if (listen === "unix") {
+      const path = endpointPath(paths, instance);
+      const listens = await socketReady(socketPlace(paths, instance), path, request.uid, ended.signal);
+      if (!listens) return err(`the app did not begin to serve within ${formatDurationMs(timeoutMs)}`);
+      const endpoint = { kind: "unix" as const, path };
+      if (check === null || check.path === null) return ok(endpoint);
+      const healthy = await answers(endpoint, check, clock, ended.signal);
+      return healthy.ok ? ok(endpoint) : unhealthy(timeoutMs, healthy.error);
+    }
+    const port = portOf(release, request.secrets);
+    const endpoint = { kind: "tcp" as const, host: slot.address, port };
+    const healthy = await answers(endpoint, check, clock, ended.signal);
+    if (healthy.ok) return ok(endpoint);
+    const program = await pid();
+    const found = program === null ? [] : listeners(program);
+    return err(explainSilence(found, port, timeoutMs, healthy.error));
+  } finally {
+    timer.cancel();
+    signal.removeEventListener("abort", stop);
+  }
+}
+
+function unhealthy(timeoutMs: number, last: string): Result<never, string> {
+  return err(`the app was not healthy within ${formatDurationMs(timeoutMs)}: ${last}`);
+}
+
+function pause(clock: Clock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => void clock.after(delayMs, resolve));
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+const sigterm = 15;
+
+/**
+ * SIGTERM to the program. A shell line's shell would die of it and take its children along
+ * unasked, so there it goes to the programs that the shell started, and the shell follows.
+ */
+async function terminate(
+  request: LaunchRequest,
+  cgroup: Cgroup,
+  pid: number | null,
+): Promise<void> {
+  if (pid === null) return;
+  const command = request.release.config.processes[request.process]?.command;
+  const below = command?.kind === "shell" ? descendants(await cgroup.pids(), pid) : [];
+  for (const target of below.length > 0 ? below : [pid]) {
+    const startTicks = readStartTicks(target);
+    if (startTicks !== null) signalProcess({ pid: target, startTicks }, sigterm);
+  }
+}
+
+function descendants(pids: readonly number[], ancestor: number): number[] {
+  const parents = new Map(pids.map((pid) => [pid, readParentPid(pid)]));
+  const isBelow = (pid: number): boolean => {
+    const parent = parents.get(pid) ?? null;
+    return parent !== null && (parent === ancestor || isBelow(parent));
+  };
+  return pids.filter(isBelow);
+}

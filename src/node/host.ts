@@ -1,0 +1,52 @@
+import { chmodSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { err, ok, type Result } from "../base/result.ts";
+import type { HostTools } from "./drivers/specification.ts";
+import { checkLogStorage } from "./logs/app-logs.ts";
+import { type CloudPaths, dataPaths, nodePaths } from "./paths.ts";
+import { installTools } from "./runtime/tools.ts";
+
+/** Makes the node's folders, with who may enter them, and what sandboxes share. */
+export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
+  // What Lode lays out for apps must be readable to them whatever the caller's umask was.
+  process.umask(0o022);
+  // Apps pass through these to what is theirs, and can list none of them.
+  const passed = [
+    paths.data,
+    dataPaths.node(paths),
+    nodePaths.releases(paths),
+    nodePaths.layers(paths),
+    nodePaths.volumes(paths),
+    nodePaths.builds(paths),
+    paths.run,
+    nodePaths.instanceSockets(paths),
+  ];
+  rmSync(nodePaths.builds(paths), { recursive: true, force: true });
+  for (const folder of passed) makeFolder(folder, 0o711);
+  for (const folder of [nodePaths.instances(paths), nodePaths.logs(paths)]) makeFolder(folder, 0o700);
+  makeFolder(nodePaths.statuses(paths), 0o700);
+  // Gateways are shown this folder and nothing above it.
+  makeFolder(dataPaths.appSockets(paths), 0o711);
+  const closed = closedFolder(paths.data);
+  if (closed !== null) {
+    return err(
+      `apps cannot reach their files: only its owner may enter ${closed}; ` +
+        `choose another data directory, or run "chmod o+x ${closed}"`,
+    );
+  }
+  const logs = checkLogStorage(paths);
+  return logs.ok ? ok(installTools(nodePaths.runtime(paths))) : logs;
+}
+
+function makeFolder(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true });
+  chmodSync(path, mode);
+}
+
+/** The first folder above `path` that others may not pass through. */
+function closedFolder(path: string): string | null {
+  for (let folder = dirname(path); ; folder = dirname(folder)) {
+    if ((statSync(folder).mode & 0o001) === 0) return folder;
+    if (folder === dirname(folder)) return null;
+  }
+}

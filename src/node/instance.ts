@@ -1,0 +1,539 @@
+import { closeSync } from "node:fs";
+import { assert } from "../base/assert.ts";
+import { ok, type Result } from "../base/result.ts";
+import type { Clock, Random, Timer } from "../base/time.ts";
+import { formatBytes } from "../base/units.ts";
+import type {
+  Assignment,
+  ExitCause,
+  InstancePhase,
+  InstanceStatus,
+  InstanceUsage,
+} from "../model/instance.ts";
+import { releaseProcess } from "../model/names.ts";
+import type { Release } from "../model/release.ts";
+import type { WakeReply } from "../model/wire.ts";
+import {
+  account,
+  type Ceilings,
+  type Credit,
+  ceilings,
+  fullCredit,
+  needsAccounting,
+  rebase,
+} from "./decide/credit.ts";
+import { nextTickAt } from "./decide/idle.ts";
+import { type Input, initialState, resume, step } from "./decide/machine.ts";
+import type { Effect, InstanceState, Situation, Step, Wanted } from "./decide/state.ts";
+import { reasonOf } from "./drivers/layout.ts";
+import {
+  type Held,
+  holdsNothing,
+  type InstanceProcess,
+  type LaunchRequest,
+  type ProcessDriver,
+  type ProcessEnd,
+} from "./drivers/process.ts";
+import { type HostTools, openSecrets, type Prepared } from "./drivers/specification.ts";
+import type { InstanceFile, InstanceFiles } from "./instance-files.ts";
+import type { InstanceLog } from "./logs/instance-log.ts";
+import type { PrepareFailure } from "./preparation.ts";
+
+// Drives one instance: drains its queue of inputs through the pure machine, writes the state
+// down, then carries the effects out.
+//
+//   input → step → state on disk → effects → (later) inputs
+//
+// The order is what makes kill -9 harmless: whatever an effect takes hold of is named on disk
+// before, so the next lode finds either the thing or a name for nothing.
+
+export interface InstanceContext {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly processes: ProcessDriver;
+  readonly files: InstanceFiles;
+  readonly tools: HostTools;
+  readonly uidBase: number;
+  readonly graceMs: number;
+  release(assignment: Assignment): Promise<Result<Release, string>>;
+  /** Calls `building` when a layer has to be built. */
+  prepare(
+    release: Release,
+    uidOffset: number,
+    building: () => void,
+  ): Promise<Result<Prepared, PrepareFailure>>;
+  openSecret(sealed: string): string;
+  log(assignment: Assignment): InstanceLog;
+  /** Asks every gateway; feeds `quiesced`. */
+  quiesce(assignment: Assignment): Promise<Extract<Input, { kind: "quiesced" }>>;
+  /** Status has changed; `urgent` when more than usage. */
+  changed(instance: Instance, urgent: boolean): void;
+  /** It is gone from this node. */
+  gone(instance: Instance): void;
+}
+
+const tailLines = 20;
+
+export class Instance {
+  assignment: Assignment;
+  process: InstanceProcess | null = null;
+  prepared: Prepared | null = null;
+  #context: InstanceContext;
+  #state: InstanceState;
+  #credit: Credit;
+  #ceilings: Ceilings | null = null;
+  #held: Held = holdsNothing;
+  #queue: Input[] = [];
+  #draining = false;
+  #timer: Timer | null = null;
+  #waiters: ((reply: WakeReply) => void)[] = [];
+  #settled: (() => void)[] = [];
+  #usage: InstanceUsage | null = null;
+  #sampledAt = 0;
+  #launchedAt = 0;
+  #closed = false;
+  #readiness = new AbortController();
+
+  constructor(context: InstanceContext, assignment: Assignment) {
+    this.#context = context;
+    this.assignment = assignment;
+    const task = assignment.process === releaseProcess;
+    const { graceMs } = context;
+    this.#state = initialState(wantedOf(assignment), { task, takesRequests: false, graceMs });
+    this.#credit = fullCredit(assignment.limits);
+  }
+
+  get situation(): Situation {
+    return this.#state.situation;
+  }
+
+  get log(): InstanceLog {
+    return this.#context.log(this.assignment);
+  }
+
+  /** A ceiling depends on its use: it must be sampled often. */
+  get accounted(): boolean {
+    return needsAccounting(this.assignment.limits, this.#credit);
+  }
+
+  /** A new one: nothing of it is here. */
+  async begin(): Promise<void> {
+    const release = await this.#context.release(this.assignment);
+    const listen = release.ok ? release.value.config.processes[this.assignment.process]?.listen : "none";
+    this.#state = { ...this.#state, takesRequests: listen !== "none" };
+    this.#save();
+    this.feed({ kind: "start" });
+  }
+
+  /** Takes up what an earlier lode left. */
+  async adopt(file: InstanceFile, sameBoot: boolean): Promise<void> {
+    const left = sameBoot ? file.state : afterBoot(file.state);
+    this.#state = { ...left, graceMs: this.#context.graceMs };
+    this.#credit = rebase(file.credit, file.limits, this.assignment.limits);
+    const held = sameBoot ? file.held : holdsNothing;
+    this.#held = held;
+    const process = await this.#adoptProcess(held);
+    let exit: ProcessEnd["exit"] = { kind: "unknown" };
+    if (process !== null) {
+      this.log.watch();
+      this.#attach(process);
+      await this.#readUsage(process);
+      await this.#applyCeilings();
+    } else if (held.slot !== null) {
+      exit = await this.#context.processes.settle(this.assignment.instance, held);
+      this.#held = holdsNothing;
+    }
+    const { state } = this.situation;
+    const isUp = state === "running" || state === "stopping";
+    const wasLaunched = isUp || (state === "starting" && held.monitor !== null);
+    const found = process !== null ? "alive" : wasLaunched ? "ended" : "never";
+    this.#apply(resume(this.#state, found, this.#now()));
+    if (found === "ended") this.#feedExit(causeOf(exit, 0, null));
+    this.feed({ kind: "assigned", wanted: wantedOf(this.assignment) });
+  }
+
+  assign(assignment: Assignment): void {
+    const before = this.assignment;
+    this.assignment = assignment;
+    this.#credit = rebase(this.#credit, before.limits, assignment.limits);
+    void this.#applyCeilings();
+    this.feed({ kind: "assigned", wanted: wantedOf(assignment) });
+  }
+
+  feed(input: Input): void {
+    if (this.#closed) return;
+    this.#queue.push(input);
+    if (this.#draining) return;
+    this.#draining = true;
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      this.#apply(step(this.#state, next, this.#now()), next.kind !== "requested");
+    }
+    this.#draining = false;
+  }
+
+  wake(): Promise<WakeReply> {
+    return new Promise((resolve) => {
+      this.#waiters.push(resolve);
+      this.feed({ kind: "wake" });
+    });
+  }
+
+  /** Resolves when it is asleep, or is not going to be. */
+  async sleep(): Promise<boolean> {
+    this.feed({ kind: "sleep" });
+    while (this.#isFallingAsleep()) {
+      await new Promise<void>((resolve) => this.#settled.push(resolve));
+    }
+    return this.situation.state === "asleep";
+  }
+
+  #isFallingAsleep(): boolean {
+    const { situation } = this;
+    if (situation.state === "stopping") return situation.then === "sleep";
+    return situation.state === "running" && situation.quiesce?.why === "sleep";
+  }
+
+  /** Ends it and resolves when nothing of it is left. */
+  async end(): Promise<void> {
+    this.feed({ kind: "removed" });
+    while (this.situation.state !== "gone" || this.process !== null) {
+      await new Promise<void>((resolve) => this.#settled.push(resolve));
+    }
+  }
+
+  /**
+   * Ends its process, as the whole node stops; the next lode starts it again, or finds it
+   * asleep, failed or done as it is.
+   */
+  async halt(): Promise<void> {
+    const { wasHealthy, restarts, lastExit } = this.#state;
+    if (["asleep", "failed", "done", "gone"].includes(this.situation.state)) return this.close();
+    await this.end();
+    this.close();
+    const situation: Situation = { state: "preparing", step: "files" };
+    this.#state = { ...this.#state, situation, wasHealthy, restarts, lastExit };
+    this.#held = holdsNothing;
+    this.#save();
+  }
+
+  /** Lode ends; the app goes on. */
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#readiness.abort();
+    for (const settle of this.#settled.splice(0)) settle();
+  }
+
+  status(): InstanceStatus {
+    const { instance, project, app, release, process } = this.assignment;
+    const { wasHealthy, restarts, lastExit } = this.#state;
+    const phase = phaseOf(this.situation);
+    const usage = this.process === null ? null : this.#usage;
+    return { instance, project, app, release, process, phase, wasHealthy, restarts, lastExit, usage };
+  }
+
+  /** Reads its use; returns the cores in use, or null when it does not run. */
+  async sample(): Promise<number | null> {
+    const process = this.process;
+    if (process === null) return null;
+    const before = this.#sampledAt;
+    const usage = await this.#readUsage(process);
+    if (usage === null) return null;
+    const seconds = (this.#sampledAt - before) / 1000;
+    const { cpu, memory } = this.assignment.limits;
+    this.#credit = {
+      cpu: account(this.#credit.cpu, cpu, usage.cpuCores, seconds),
+      memory: account(this.#credit.memory, memory, usage.memoryBytes, seconds),
+    };
+    await this.#applyCeilings();
+    this.#context.changed(this, false);
+    return usage.cpuCores;
+  }
+
+  async #readUsage(process: InstanceProcess): Promise<InstanceUsage | null> {
+    const read = await process.cgroup.usage().catch(() => null);
+    if (read === null || this.process !== process) return null;
+    const now = this.#now();
+    const { cpuTimeUs, oomKills } = read;
+    const seconds = Math.max(0.001, (now - this.#sampledAt) / 1000);
+    // A process that was adopted has used CPU before anybody looked: nothing to divide by.
+    const spentUs = this.#usage === null ? 0 : Math.max(0, cpuTimeUs - this.#usage.cpuTimeUs);
+    const memoryBytes = Math.max(0, read.memoryBytes - read.cacheBytes);
+    this.#usage = { cpuCores: spentUs / 1e6 / seconds, cpuTimeUs, memoryBytes, oomKills };
+    this.#sampledAt = now;
+    return this.#usage;
+  }
+
+  #now(): number {
+    return this.#context.clock.now();
+  }
+
+  #apply({ state, effects }: Step, isDurable = true): void {
+    const before = this.#state;
+    this.#state = state;
+    if (isDurable && state.situation.state !== "gone") this.#save();
+    for (const effect of effects) this.#carryOut(effect);
+    this.#armTimer();
+    if (before.situation !== state.situation) {
+      this.#context.changed(this, true);
+      for (const settle of this.#settled.splice(0)) settle();
+    }
+  }
+
+  #save(): void {
+    const { limits } = this.assignment;
+    this.#context.files.write({
+      instance: this.assignment.instance,
+      state: this.#state,
+      credit: this.#credit,
+      limits,
+      held: this.#held,
+    });
+  }
+
+  #armTimer(): void {
+    this.#timer?.cancel();
+    const at = nextTickAt(this.#state);
+    this.#timer =
+      at === null || this.#closed
+        ? null
+        : this.#context.clock.after(Math.max(0, at - this.#now()), () =>
+            this.feed({ kind: "tick" }),
+          );
+  }
+
+  #carryOut(effect: Effect): void {
+    switch (effect.kind) {
+      case "start":
+        void this.#start();
+        return;
+      case "await":
+        void this.#awaitReady();
+        return;
+      case "terminate":
+        void this.process?.terminate();
+        return;
+      case "kill":
+        void this.process?.kill();
+        return;
+      case "quiesce":
+        void this.#context.quiesce(this.assignment).then((answer) => this.feed(answer));
+        return;
+      case "log":
+        this.log.event(effect.text);
+        return;
+      case "answerWake":
+        for (const waiter of this.#waiters.splice(0)) waiter(effect.reply);
+        return;
+      case "discard":
+        this.#discard();
+        return;
+    }
+  }
+
+  async #start(): Promise<void> {
+    const release = await this.#context.release(this.assignment);
+    if (!release.ok) return this.#startFailed("start", release.error, []);
+    const prepared = await this.#prepare(release.value);
+    if (!prepared.ok) {
+      const { stage, reason, logTail } = prepared.error;
+      return this.#startFailed(stage, reason, logTail);
+    }
+    this.prepared = prepared.value;
+    if (this.situation.state === "stopping") return this.#startFailed("start", "it is ending", []);
+    if (this.situation.state === "preparing") this.feed({ kind: "launching" });
+    if (this.situation.state !== "starting" || this.#closed) return;
+    try {
+      await this.#launch(release.value, prepared.value);
+    } catch (cause) {
+      return this.#startFailed("start", `starting it: ${reasonOf(cause)}`, []);
+    }
+    if (this.#closed) return;
+    this.feed({ kind: "launched", pid: null });
+    await this.#awaitReady();
+  }
+
+  async #prepare(release: Release) {
+    if (this.prepared !== null) return ok(this.prepared);
+    return this.#context.prepare(release, this.assignment.uidOffset, () =>
+      this.feed({ kind: "preparing", step: "build" }),
+    );
+  }
+
+  async #launch(release: Release, prepared: Prepared): Promise<void> {
+    const request = this.#request(release, prepared);
+    const log = this.log;
+    const descriptor = log.openForApp();
+    this.#ceilings = this.#wantedCeilings();
+    this.#launchedAt = this.#now();
+    try {
+      log.watch();
+      const process = await this.#context.processes.launch(
+        request,
+        this.#ceilings,
+        descriptor,
+        (held) => {
+          this.#held = held;
+          this.#save();
+        },
+      );
+      this.#attach(process);
+    } finally {
+      closeSync(descriptor);
+    }
+  }
+
+  #request(release: Release, prepared: Prepared): LaunchRequest {
+    const { project, app, instance, process, uidOffset, limits } = this.assignment;
+    return {
+      project,
+      app,
+      instance,
+      process,
+      release,
+      secrets: openSecrets(release, this.#context.openSecret),
+      uid: this.#context.uidBase + uidOffset,
+      prepared,
+      openFiles: limits.openFiles,
+      tools: this.#context.tools,
+    };
+  }
+
+  #attach(process: InstanceProcess): void {
+    assert(this.process === null, "an instance has one process");
+    this.process = process;
+    this.#usage = null;
+    this.#sampledAt = this.#now();
+    const oom = process.cgroup.onOomKill(() => this.#outOfMemory());
+    void process.ended.then((end) => {
+      oom.cancel();
+      this.#ended(end);
+    });
+  }
+
+  #outOfMemory(): void {
+    if (this.#closed) return;
+    const limit = this.#ceilings?.memoryMaxBytes ?? null;
+    const of = limit === null ? "the machine has no more" : `its limit is ${formatBytes(limit)}`;
+    this.log.event(`out of memory: the kernel killed a process (${of})`);
+  }
+
+  #ended({ exit, oomKills }: ProcessEnd): void {
+    if (this.#closed) return;
+    this.process = null;
+    this.#held = holdsNothing;
+    this.#readiness.abort();
+    this.log.rest();
+    const cause = causeOf(exit, oomKills, this.#ceilings?.memoryMaxBytes ?? null);
+    this.#feedExit(cause);
+    for (const settle of this.#settled.splice(0)) settle();
+  }
+
+  async #awaitReady(): Promise<void> {
+    const process = this.process;
+    if (process === null) return;
+    this.#readiness = new AbortController();
+    const { signal } = this.#readiness;
+    const ready = this.#state.task ? ok(null) : await process.ready(signal);
+    const pid = ready.ok ? await process.pid() : null;
+    if (this.process !== process || this.#closed) return;
+    if (!ready.ok) this.feed({ kind: "unhealthy", reason: ready.error });
+    else if (pid !== null) this.feed({ kind: "ready", endpoint: ready.value, pid });
+  }
+
+  #startFailed(stage: "build" | "start", reason: string, logTail: readonly string[]): void {
+    this.#held = holdsNothing;
+    this.feed({ kind: "startFailed", stage, reason, logTail, jitter: this.#jitter() });
+  }
+
+  async #adoptProcess(held: Held): Promise<InstanceProcess | null> {
+    if (held.monitor === null) return null;
+    const release = await this.#context.release(this.assignment);
+    if (!release.ok) return null;
+    const prepared = await this.#prepare(release.value);
+    if (!prepared.ok) return null;
+    this.prepared = prepared.value;
+    const request = this.#request(release.value, prepared.value);
+    return this.#context.processes.adopt(request, held);
+  }
+
+  #feedExit(cause: ExitCause): void {
+    this.feed({ kind: "exited", cause, logTail: this.#logTail(), jitter: this.#jitter() });
+  }
+
+  #discard(): void {
+    this.#timer?.cancel();
+    this.#context.files.remove(this.assignment.instance);
+    this.#context.gone(this);
+  }
+
+  #wantedCeilings(): Ceilings {
+    return ceilings(this.assignment.limits, this.#credit, this.#usage?.memoryBytes ?? 0);
+  }
+
+  async #applyCeilings(): Promise<void> {
+    const process = this.process;
+    const wanted = this.#wantedCeilings();
+    if (process === null || JSON.stringify(wanted) === JSON.stringify(this.#ceilings)) return;
+    this.#ceilings = wanted;
+    try {
+      await process.cgroup.setLimits(wanted);
+    } catch (cause) {
+      if (this.process === process) this.log.event(`setting its limits: ${reasonOf(cause)}`);
+    }
+  }
+
+  #logTail(): readonly string[] {
+    const lines = this.log.read({ since: this.#launchedAt, tail: tailLines });
+    return lines.filter(({ stream }) => stream === "out").map(({ text }) => text);
+  }
+
+  #jitter(): number {
+    return this.#context.random.next();
+  }
+}
+
+function wantedOf({ keepAwake, idleMs, drain }: Assignment): Wanted {
+  return { keepAwake, idleMs, drain };
+}
+
+function phaseOf(situation: Situation): InstancePhase {
+  switch (situation.state) {
+    case "starting":
+      return { state: "starting", pid: situation.pid };
+    case "running": {
+      const { pid, startedAt, endpoint } = situation;
+      return { state: "running", pid, startedAt, endpoint };
+    }
+    case "stopping":
+      return { state: "stopping", since: situation.since };
+    case "gone":
+      return { state: "stopping", since: 0 };
+    default:
+      return situation;
+  }
+}
+
+/** After a boot nothing runs; what slept or had ended stays so. */
+function afterBoot(state: InstanceState): InstanceState {
+  const { situation } = state;
+  if (situation.state === "stopping" && situation.then === "sleep") {
+    return { ...state, situation: { state: "asleep", since: situation.since } };
+  }
+  const ended = ["asleep", "failed", "done"].includes(situation.state);
+  return ended ? state : { ...state, situation: { state: "preparing", step: "files" } };
+}
+
+const killed = 128 + 9;
+
+function causeOf(
+  exit: ProcessEnd["exit"],
+  oomKills: number,
+  limitBytes: number | null,
+): ExitCause {
+  const wasKilled =
+    (exit.kind === "signal" && exit.signal === "SIGKILL") ||
+    (exit.kind === "exit" && exit.code === killed);
+  if (oomKills > 0 && wasKilled) return { kind: "out-of-memory", limitBytes };
+  return exit;
+}

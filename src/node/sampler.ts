@@ -1,0 +1,63 @@
+import type { Clock } from "../base/time.ts";
+import type { InstanceId } from "../model/names.ts";
+import type { Instance } from "./instance.ts";
+
+// How often an instance's use is read. Reading costs a few files each; with hundreds of idle
+// instances that would be most of what lode does. So a busy one is read every second, one
+// that used nothing ever more rarely, and a request makes it due again.
+
+const tickMs = 1000;
+const delayMsMax = 30_000;
+/** Below this an instance counts as idle. */
+const idleCores = 0.005;
+
+interface Plan {
+  dueAt: number;
+  delayMs: number;
+}
+
+export interface Sampler {
+  /** It got a request or was started: worth a look. */
+  touch(instance: InstanceId): void;
+  forget(instance: InstanceId): void;
+  close(): void;
+}
+
+export function createSampler(
+  clock: Clock,
+  instances: ReadonlyMap<InstanceId, Instance>,
+): Sampler {
+  const plans = new Map<InstanceId, Plan>();
+  let running = false;
+
+  async function sampleDue(): Promise<void> {
+    if (running) return;
+    running = true;
+    const now = clock.now();
+    for (const [id, plan] of plans) {
+      if (plan.dueAt > now) continue;
+      const instance = instances.get(id);
+      const cores = (await instance?.sample()) ?? null;
+      if (instance === undefined || cores === null) {
+        plans.delete(id);
+        continue;
+      }
+      const busy = cores >= idleCores || instance.accounted;
+      plan.delayMs = busy ? tickMs : Math.min(delayMsMax, plan.delayMs * 2);
+      plan.dueAt = now + plan.delayMs;
+    }
+    running = false;
+  }
+
+  const timer = clock.every(tickMs, () => void sampleDue());
+  return {
+    touch(instance) {
+      const plan = plans.get(instance);
+      const dueAt = clock.now() + tickMs;
+      if (plan === undefined) plans.set(instance, { dueAt, delayMs: tickMs });
+      else if (plan.dueAt > dueAt) Object.assign(plan, { dueAt, delayMs: tickMs });
+    },
+    forget: (instance) => void plans.delete(instance),
+    close: () => timer.cancel(),
+  };
+}
