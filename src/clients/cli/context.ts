@@ -93,10 +93,13 @@ async function browse(url: string): Promise<boolean> {
   return (await child.exited) === 0;
 }
 
-/** Ends the process with `exitCode` once everything written has left it. */
+/**
+ * Ends the process with `exitCode` once everything written has left it. `end` is what tells:
+ * Bun calls back for an empty last write while earlier ones to a pipe still wait.
+ */
 export async function exitProcess(exitCode: number): Promise<never> {
   for (const stream of [process.stdout, process.stderr]) {
-    await new Promise<void>((resolve) => stream.write("", () => resolve()));
+    await new Promise<void>((resolve) => stream.end(() => resolve()));
   }
   process.exit(exitCode);
 }

@@ -105,12 +105,12 @@ async function walk(
 ): Promise<void> {
   const children = await read(folder, () => readdir(folder, { withFileTypes: true }));
   const rules = outer.within(folder, new Set(children.map((child) => child.name)));
-  let kept = 0;
+
   for (const child of children) {
     const absolute = join(folder, child.name);
     const path = `${prefix}${child.name}`;
     if (rules.ignores(absolute, child.name, child.isDirectory())) continue;
-    kept += 1;
+
     if (child.name.includes("\ufffd")) {
       throw new Stop(`the name of ${absolute} is not valid UTF-8`, "rename it");
     }
@@ -120,7 +120,8 @@ async function walk(
       entries.push({ kind: "symlink", path, target });
     } else found.push(await fileOf(absolute, path));
   }
-  if (kept === 0 && prefix !== "") entries.push({ kind: "directory", path: prefix.slice(0, -1) });
+  if (children.length === 0 && prefix !== "")
+    entries.push({ kind: "directory", path: prefix.slice(0, -1) });
 }
 
 async function fileOf(absolute: string, path: string): Promise<Found> {
