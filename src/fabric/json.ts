@@ -1,7 +1,8 @@
 import { assert } from "../base/assert.ts";
 import type { Json } from "../base/json.ts";
 
-const depthMax = 100;
+/** Levels of arrays and objects in a payload [W2]. */
+export const depthMax = 100;
 
 /**
  * A deeply frozen copy, as JSON would carry it: properties that are undefined are left out, and
@@ -25,4 +26,18 @@ export function frozenCopy(value: Json, depth = 0): Json {
     else Object.defineProperty(copy, key, { value, enumerable: true });
   }
   return Object.freeze(copy);
+}
+
+/** Crashes on what no party may send [W2]. */
+export function assertPayload(value: Json): void {
+  assert(value !== undefined, "a wire payload that is undefined");
+  assert(!nestsDeeper(value, depthMax), `a wire payload nested deeper than ${depthMax}`);
+}
+
+/** Whether arrays and objects lie more than `levels` deep in each other. */
+export function nestsDeeper(value: Json | undefined, levels: number): boolean {
+  if (value === null || typeof value !== "object") return false;
+  if (levels === 0) return true;
+  for (const item of Object.values(value)) if (nestsDeeper(item, levels - 1)) return true;
+  return false;
 }

@@ -101,9 +101,9 @@ export type Judgement =
 /** Judges a transaction and says what it changes, as of revision `state.revision + 1`. */
 export function judge(transaction: Transaction, state: LedgerState): Judgement {
   const failed: number[] = [];
-  transaction.conditions.forEach((condition, index) => {
+  for (const [index, condition] of transaction.conditions.entries()) {
     if (!holds(condition, state)) failed.push(index);
-  });
+  }
   if (failed.length > 0) return { kind: "failed", failed };
   const revision = state.revision + 1;
   const changes = new Map<string, PlannedChange>();

@@ -19,7 +19,7 @@ class MemoryBlobs implements Blobs {
   readonly #blobs = new Map<string, Uint8Array>();
 
   async missing(digests: readonly string[]): Promise<Result<readonly string[], BlobError>> {
-    digests.forEach(assertDigest);
+    for (const digest of digests) assertDigest(digest);
     return ok([...new Set(digests)].filter((digest) => !this.#blobs.has(digest)));
   }
 

@@ -208,9 +208,9 @@ class SqliteLedger implements Ledger {
       return;
     }
     for (const { revision, keys } of committed) this.#watches.committed(revision, keys);
-    jobs.forEach(({ settle }, index) => {
+    for (const [index, { settle }] of jobs.entries()) {
       settle(answers[index] as Result<TransactionOutcome, LedgerError>);
-    });
+    }
   }
   #fail(jobs: readonly Job[], error: unknown): void {
     const failure = this.#failed(ledgerError(writing, this.#path, error));
