@@ -1,4 +1,17 @@
-import type { Socket } from "bun";
+/** What the gateway uses of a socket, plain or encrypted. */
+export interface ByteSocket {
+  readonly remoteAddress: string;
+  /** Bytes taken, -1 when closed. */
+  write(data: Buffer, byteOffset: number, byteLength: number): number;
+  pause(): void;
+  resume(): void;
+  /** Sends FIN. */
+  shutdown(): void;
+  /** Closes after what was written. */
+  end(): void;
+  /** Closes at once (RST). */
+  terminate(): void;
+}
 
 /** What is small is copied together, so that one system call sends it. */
 const copyBytesMax = 16_384;
@@ -13,12 +26,12 @@ interface Pending {
  * The writing side of a socket. What the kernel does not take waits here, in order; whoever
  * writes stops reading its source while `write` says false, so no more than a read waits.
  */
-export class Output<Data> {
-  private readonly socket: Socket<Data>;
+export class Output {
+  private readonly socket: ByteSocket;
   private pending: Pending[] | null = null;
   private ending = false;
 
-  constructor(socket: Socket<Data>) {
+  constructor(socket: ByteSocket) {
     this.socket = socket;
   }
 

@@ -1,0 +1,109 @@
+import type { Clock, Random } from "../base/time.ts";
+import { err, ok, type Result } from "../base/result.ts";
+import type { Wire } from "../fabric/wire.ts";
+import { type GatewayContext, Sweeper } from "./context.ts";
+import { defaultGatewayLimits, type GatewayLimits } from "./limits.ts";
+import { openLoadTable } from "./load/table.ts";
+import { noAccessLog, openAccessLog } from "./log/access-log.ts";
+import { ParserPool } from "./proxy/head-reader.ts";
+import { Listeners } from "./proxy/listener.ts";
+import { Router } from "./routing/router.ts";
+import { RouteSync, requestWake } from "./routing/sync.ts";
+import { CertificateStore } from "./tls/certificates.ts";
+
+export interface GatewayOptions {
+  /** Its name on the wire and in its log's file name: [a-z0-9-]. */
+  readonly id: string;
+  readonly wire: Wire;
+  /** Listening sockets, already bound, that this process inherited. */
+  readonly plainDescriptors: readonly number[];
+  readonly tlsDescriptors: readonly number[];
+  readonly loadTablePath: string;
+  /** Its row in the load table; no other live gateway may have it. */
+  readonly row: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly accessLog: { readonly directory: string } | null;
+  readonly limits?: Partial<GatewayLimits>;
+  /** Called with broken invariants and unusable certificates. */
+  readonly onProblem?: (message: string) => void;
+}
+
+export interface Gateway {
+  /** Settles once the first route table has come and connections are accepted. */
+  readonly ready: Promise<void>;
+  readonly connectionCount: number;
+  /** Stops accepting, finishes what is in flight up to `limits.closeMs`, then ends all. */
+  close(): Promise<void>;
+}
+
+/** Starts one gateway in this process. It keeps no state outside what it returns. */
+export function startGateway(options: GatewayOptions): Result<Gateway, string> {
+  const limits = { ...defaultGatewayLimits, ...options.limits };
+  const table = openLoadTable(options.loadTablePath, options.row);
+  if (!table.ok) return err(`cannot start gateway ${options.id}: ${table.error}`);
+  const onProblem = options.onProblem ?? (() => {});
+  const context = makeContext(options, limits, onProblem);
+  const router = new Router(context, table.value, (instance) =>
+    requestWake(options.wire, instance, limits.holdMs),
+  );
+  const certificates = new CertificateStore(onProblem);
+  router.onCertificates = (list) => certificates.replace(list);
+  const listeners = new Listeners(context, router, certificates);
+  const sync = new RouteSync(options.wire, context, router);
+  sync.start();
+  let closed = false;
+  // Until there is a table, connections wait in the kernel's queue rather than see a 404.
+  void sync.ready.then(() => {
+    if (closed) return;
+    for (const descriptor of options.plainDescriptors) listeners.listenPlain(descriptor);
+    for (const descriptor of options.tlsDescriptors) listeners.listenTls(descriptor);
+  });
+  const sweep = options.clock.every(limits.sweepMs, () => {
+    context.sweeper.sweep(options.clock.now());
+  });
+  return ok({
+    ready: sync.ready,
+    get connectionCount() {
+      return listeners.connectionCount;
+    },
+    async close() {
+      closed = true;
+      context.closing = true;
+      await listeners.retire(limits.closeMs);
+      sync.close();
+      sweep.cancel();
+      await context.accessLog.close();
+    },
+  });
+}
+
+function makeContext(
+  options: GatewayOptions,
+  limits: GatewayLimits,
+  onProblem: (message: string) => void,
+): GatewayContext {
+  const report = (error: unknown) => {
+    onProblem(error instanceof Error ? (error.stack ?? error.message) : String(error));
+  };
+  const prefix = `${options.id}-${options.random.token(6)}-`;
+  let requests = 0;
+  return {
+    id: options.id,
+    limits,
+    clock: options.clock,
+    random: options.random,
+    parsers: new ParserPool(limits.head),
+    sweeper: new Sweeper(report),
+    accessLog:
+      options.accessLog === null
+        ? noAccessLog
+        : openAccessLog(options.accessLog.directory, options.id, options.clock, limits.accessLog),
+    nextRequestId() {
+      requests += 1;
+      return prefix + requests.toString(36);
+    },
+    report,
+    closing: false,
+  };
+}

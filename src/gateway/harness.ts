@@ -1,0 +1,171 @@
+import { dlopen, FFIType, ptr } from "bun:ffi";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createMemoryWire } from "../fabric/memory/wire.ts";
+import { systemClock, systemRandom } from "../fabric/system.ts";
+import type { Wire } from "../fabric/wire.ts";
+import type { Endpoint } from "../model/instance.ts";
+import type { AppName, InstanceId, NodeName, ProjectName } from "../model/names.ts";
+import type { AppRoute, Certificate, RouteInstance, RouteTable } from "../model/route.ts";
+import { subjects, type WakeReply } from "../model/wire.ts";
+import { type Gateway, startGateway } from "./gateway.ts";
+import type { GatewayLimits } from "./limits.ts";
+import { createLoadTable } from "./load/table.ts";
+
+const libc = dlopen("libc.so.6", {
+  socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  setsockopt: {
+    args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.u32],
+    returns: FFIType.i32,
+  },
+  bind: { args: [FFIType.i32, FFIType.ptr, FFIType.u32], returns: FFIType.i32 },
+  listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+  getsockname: { args: [FFIType.i32, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 },
+  close: { args: [FFIType.i32], returns: FFIType.i32 },
+}).symbols;
+
+/** A listening socket on a free loopback port, as a gateway inherits one. */
+export function listenOnLoopback(): { readonly descriptor: number; readonly port: number } {
+  const descriptor = libc.socket(2, 1, 0);
+  const one = new Int32Array([1]);
+  libc.setsockopt(descriptor, 1, 15, ptr(one), 4);
+  const address = new Uint8Array([2, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+  if (libc.bind(descriptor, ptr(address), 16) !== 0 || libc.listen(descriptor, 1024) !== 0) {
+    throw new Error("cannot listen on the loopback interface");
+  }
+  libc.getsockname(descriptor, ptr(address), ptr(new Uint32Array([16])));
+  return { descriptor, port: (address[2] as number) * 256 + (address[3] as number) };
+}
+
+export const runningAt = (endpoint: Endpoint): RouteInstance["state"] => ({
+  kind: "running",
+  endpoint,
+});
+
+export const tcp = (port: number): Endpoint => ({ kind: "tcp", host: "127.0.0.1", port });
+
+let columns = 0;
+
+export function routeInstance(id: string, state: RouteInstance["state"]): RouteInstance {
+  columns += 1;
+  return {
+    instance: id as InstanceId,
+    node: "n1" as NodeName,
+    column: columns,
+    cores: 1,
+    state,
+  };
+}
+
+export function appRoute(
+  name: string,
+  instances: readonly RouteInstance[],
+  more: Partial<AppRoute> = {},
+): AppRoute {
+  return {
+    project: "default" as ProjectName,
+    app: name as AppName,
+    release: 1,
+    hosts: [`${name}.test`],
+    instances,
+    draining: [],
+    problem: null,
+    ...more,
+  };
+}
+
+/** A gateway on real sockets, with everything around it played by the test. */
+export interface Rig {
+  readonly gateway: Gateway;
+  readonly wire: Wire;
+  readonly port: number;
+  readonly tlsPort: number;
+  readonly directory: string;
+  readonly problems: string[];
+  /** Publishes a change of the table. */
+  setApps(apps: Readonly<Record<string, AppRoute | null>>): void;
+  setCertificates(certificates: readonly Certificate[]): void;
+  /** Answers wake requests from now on; a second call replaces the first. */
+  onWake(handler: (instance: InstanceId) => Promise<WakeReply>): void;
+  close(): Promise<void>;
+}
+
+export async function startRig(
+  apps: Readonly<Record<string, AppRoute>>,
+  options: {
+    readonly limits?: Partial<GatewayLimits>;
+    readonly certificates?: readonly Certificate[];
+    readonly accessLog?: boolean;
+  } = {},
+): Promise<Rig> {
+  const directory = mkdtempSync(join(tmpdir(), "lode-gateway-"));
+  const wire = createMemoryWire();
+  let table: RouteTable = {
+    epoch: "e1",
+    revision: 1,
+    apps: { ...apps },
+    certificates: options.certificates ?? [],
+  };
+  wire.respond(subjects.routesSnapshot, async () => table as never);
+  const loadTablePath = join(directory, "load.table");
+  createLoadTable(loadTablePath, 2);
+  const plain = listenOnLoopback();
+  const tls = listenOnLoopback();
+  const problems: string[] = [];
+  const started = startGateway({
+    id: "g0",
+    wire,
+    plainDescriptors: [plain.descriptor],
+    tlsDescriptors: [tls.descriptor],
+    loadTablePath,
+    row: 0,
+    clock: systemClock,
+    random: systemRandom,
+    accessLog: options.accessLog === true ? { directory } : null,
+    limits: { sweepMs: 20, closeMs: 500, ...options.limits },
+    onProblem: (message) => problems.push(message),
+  });
+  if (!started.ok) throw new Error(started.error);
+  const gateway = started.value;
+  await gateway.ready;
+  const publish = (change: Partial<RouteTable>, changed: Record<string, AppRoute | null>) => {
+    const from = table.revision;
+    table = { ...table, ...change, revision: from + 1 };
+    wire.publish(subjects.routesChanged, {
+      epoch: table.epoch,
+      from,
+      to: table.revision,
+      apps: changed,
+      certificates: change.certificates ?? null,
+    } as never);
+  };
+  return {
+    gateway,
+    wire,
+    port: plain.port,
+    tlsPort: tls.port,
+    directory,
+    problems,
+    setApps(changed) {
+      const next = { ...table.apps };
+      for (const [key, route] of Object.entries(changed)) {
+        if (route === null) delete next[key];
+        else next[key] = route;
+      }
+      publish({ apps: next }, { ...changed });
+    },
+    setCertificates: (certificates) => publish({ certificates }, {}),
+    onWake(handler) {
+      wire.respond(subjects.nodeWake("*"), async (payload) => {
+        const { instance } = payload as unknown as { instance: InstanceId };
+        return (await handler(instance)) as never;
+      });
+    },
+    async close() {
+      await gateway.close();
+      await wire.close();
+      rmSync(directory, { recursive: true });
+    },
+  };
+}

@@ -1,0 +1,515 @@
+import { ok, type Result } from "../../base/result.ts";
+import type { Timestamp } from "../../base/time.ts";
+import type { Deadlined, GatewayContext } from "../context.ts";
+import type { Router } from "../routing/router.ts";
+import { buildRequestHead, buildResponseHead, isUnchanged } from "./build.ts";
+import { ChunkedDecoder } from "./chunked.ts";
+import { Exchange, type ExchangeClient } from "./exchange.ts";
+import { faultAnswers, type RequestFault } from "./faults.ts";
+import { fieldId } from "./fields.ts";
+import type { HeadParser } from "./head.ts";
+import { HeadReader } from "./head-reader.ts";
+import { type ByteSocket, Output } from "./output.ts";
+import { makePage, titleOf } from "./pages.ts";
+import { type RequestFacts, readRequest } from "./request.ts";
+import type { ResponseFacts } from "./response.ts";
+import type { Trailers } from "./upstream.ts";
+
+/** What a connection needs to know about its encryption; null on a plain one. */
+export interface TlsFacts {
+  /** Whether the certificate shown covers a host. */
+  covers(host: string): boolean;
+}
+
+const lastChunk = Buffer.from("0\r\n\r\n");
+const chunkEnd = Buffer.from("\r\n");
+const nothing = Buffer.alloc(0);
+
+/**
+ * A client's HTTP/1 connection; requests on it are served one after the other:
+ *
+ *   idle ─→ head ─→ exchange (body in, response out) ─→ idle
+ *             │         ├─→ tunnel ─→ closed
+ *             └─────────┴─→ lingering (answered, reads what still comes) ─→ closed
+ *
+ * While an exchange cannot take more of its body, and while one is answered with a further
+ * request already here, the socket is not read: nothing is gathered but the last read.
+ */
+export class Http1Client implements ExchangeClient, Deadlined {
+  readonly address: string;
+  protocol = "HTTP/1.1";
+  passesChunks = true;
+
+  private readonly context: GatewayContext;
+  private readonly router: Router;
+  private readonly socket: ByteSocket;
+  private readonly output: Output;
+  private readonly tls: TlsFacts | null;
+  private readonly reader: HeadReader;
+  /** `X-Forwarded-For` and `-Proto` lines, the same for every request. */
+  private readonly forwardedLines: string;
+
+  private input: Buffer | null = null;
+  private inputStart = 0;
+  private inputEnd = 0;
+  private paused = false;
+  private stepping = false;
+  private exchange: Exchange | null = null;
+  private facts: RequestFacts | null = null;
+  private bodyDone = true;
+  private bodyRemaining = 0;
+  private decoder: ChunkedDecoder | null = null;
+  private closesAfter = false;
+  private recodes = false;
+  private tunnel = false;
+  private requests = 0;
+  private lingering = false;
+  private lingeredBytes = 0;
+  private closed = false;
+  private accept: string | null = null;
+  private ownDeadlineAt: Timestamp;
+
+  constructor(
+    context: GatewayContext,
+    router: Router,
+    socket: ByteSocket,
+    tls: TlsFacts | null,
+  ) {
+    this.context = context;
+    this.router = router;
+    this.socket = socket;
+    this.tls = tls;
+    this.output = new Output(socket);
+    this.reader = new HeadReader(context.parsers);
+    this.address = plainAddress(socket.remoteAddress);
+    const scheme = tls === null ? "http" : "https";
+    this.forwardedLines = `X-Forwarded-For: ${this.address}\r\nX-Forwarded-Proto: ${scheme}\r\n`;
+    this.ownDeadlineAt = context.clock.now() + context.limits.headMs;
+    context.sweeper.add(this);
+  }
+
+  get deadlineAt(): Timestamp {
+    return this.exchange === null ? this.ownDeadlineAt : this.exchange.deadlineAt;
+  }
+
+  expire(): void {
+    if (this.exchange !== null) this.exchange.expire();
+    else if (this.lingering) this.close();
+    else if (this.reader.begun) this.answerFault(408, "The request's head did not arrive in time.");
+    else this.linger();
+  }
+
+  /** Between requests, with nothing begun: can be closed without loss. */
+  get idle(): boolean {
+    return this.exchange === null && !this.reader.begun && this.input === null;
+  }
+
+  // ——— from the socket
+
+  received(chunk: Buffer): void {
+    if (this.closed) return;
+    if (this.lingering) {
+      this.lingeredBytes += chunk.length;
+      if (this.lingeredBytes > this.context.limits.lingerBytesMax) this.close();
+      return;
+    }
+    if (this.input === null) {
+      this.input = chunk;
+      this.inputStart = 0;
+      this.inputEnd = chunk.length;
+    } else {
+      // The socket was paused with this read already under way.
+      const rest = this.input.subarray(this.inputStart, this.inputEnd);
+      this.input = Buffer.concat([rest, chunk]);
+      this.inputStart = 0;
+      this.inputEnd = this.input.length;
+    }
+    this.run();
+  }
+
+  drained(): void {
+    if (!this.output.flush()) return;
+    if (this.exchange !== null) this.exchange.resumeResponse();
+    else this.run();
+  }
+
+  /** FIN. A client that leaves while it is being served has lost interest, as nginx has it. */
+  ended(): void {
+    if (this.tunnel) {
+      this.exchange?.endTunnel();
+      return;
+    }
+    if (this.exchange !== null) return this.close();
+    this.gone();
+    this.socket.end();
+  }
+
+  gone(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.context.sweeper.remove(this);
+    this.reader.release();
+    this.input = null;
+    const { exchange } = this;
+    this.exchange = null;
+    exchange?.abort();
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.gone();
+    this.socket.terminate();
+  }
+
+  // ——— requests
+
+  private run(): void {
+    if (this.stepping) return;
+    this.stepping = true;
+    try {
+      while (this.input !== null && !this.closed && !this.lingering && this.step()) {
+        if (this.input !== null && this.inputStart === this.inputEnd) this.input = null;
+      }
+    } finally {
+      this.stepping = false;
+    }
+    if (this.input !== null && this.inputStart === this.inputEnd) this.input = null;
+    if (this.input === null || this.lingering) this.resume();
+    else this.pause();
+  }
+
+  /** True: go on with the input that is left. */
+  private step(): boolean {
+    // A client that does not read its answers gets no further ones.
+    if (this.exchange === null) return this.output.empty && this.readHead();
+    if (this.tunnel) return this.feedTunnel(this.exchange);
+    if (this.bodyDone || !this.exchange.wantsBody) return false;
+    return this.feedBody(this.exchange);
+  }
+
+  private readHead(): boolean {
+    const { reader } = this;
+    if (!reader.begun) this.ownDeadlineAt = this.context.clock.now() + this.context.limits.headMs;
+    const complete = reader.read("request", this.input as Buffer, this.inputStart, this.inputEnd);
+    if (!complete) {
+      this.input = null;
+      return false;
+    }
+    const parser = reader.parser as HeadParser;
+    const buffer = reader.buffer as Buffer;
+    this.accept = null;
+    if (parser.fault !== null) {
+      const { status, cause } = faultAnswers[parser.fault];
+      this.answerFault(status, cause);
+      return false;
+    }
+    this.input = buffer;
+    this.inputStart = parser.end;
+    this.inputEnd = reader.length;
+    const begun = this.beginRequest(parser, buffer);
+    reader.release();
+    if (!begun.ok) {
+      const { status, cause } = faultAnswers[begun.error];
+      this.answerFault(status, cause);
+      return false;
+    }
+    begun.value?.start();
+    return true;
+  }
+
+  /** Null: answered already. */
+  private beginRequest(
+    parser: HeadParser,
+    buffer: Buffer,
+  ): Result<Exchange | null, RequestFault> {
+    const read = readRequest(parser, buffer);
+    if (!read.ok) return read;
+    const facts = read.value;
+    this.facts = facts;
+    this.accept = parser.valueOf(fieldId.accept, buffer);
+    this.requests += 1;
+    this.closesAfter =
+      !facts.keepAlive ||
+      this.context.closing ||
+      this.requests >= this.context.limits.requestsPerConnectionMax;
+    this.bodyDone = facts.framing === "none";
+    this.bodyRemaining = facts.contentLength;
+    this.decoder = facts.framing === "chunked" ? new ChunkedDecoder(this.context.parsers) : null;
+    this.passesChunks = facts.minorVersion === 1;
+    this.protocol = facts.minorVersion === 1 ? "HTTP/1.1" : "HTTP/1.0";
+    this.recodes = false;
+    const id = this.context.nextRequestId();
+    const app = this.router.find(facts.host);
+    const covered = this.tls === null || this.tls.covers(facts.host);
+    if (app === null || !covered) {
+      this.answerUnrouted(facts, id, covered);
+      return ok(null);
+    }
+    const added =
+      `${this.forwardedLines}X-Forwarded-Host: ${facts.authority}\r\nX-Request-Id: ${id}\r\n`;
+    this.exchange = new Exchange(this.context, this, app, {
+      id,
+      method: facts.method,
+      host: facts.host,
+      target: facts.target,
+      framing: facts.framing,
+      upgrade: facts.upgrade,
+      userAgent: parser.valueOf(fieldId.userAgent, buffer),
+      head: buildRequestHead(parser, buffer, facts, added),
+      startedAt: this.context.clock.now(),
+    });
+    return ok(this.exchange);
+  }
+
+  private feedTunnel(exchange: Exchange): boolean {
+    if (!exchange.wantsBody) return false;
+    exchange.sendBody(this.input as Buffer, this.inputStart, this.inputEnd, false);
+    this.input = null;
+    return false;
+  }
+
+  private feedBody(exchange: Exchange): boolean {
+    const buffer = this.input as Buffer;
+    const start = this.inputStart;
+    let end: number;
+    if (this.decoder === null) {
+      end = Math.min(this.inputEnd, start + this.bodyRemaining);
+      this.bodyRemaining -= end - start;
+      this.bodyDone = this.bodyRemaining === 0;
+    } else {
+      end = this.walkChunks(this.decoder, buffer, start);
+      if (end < 0) return false;
+    }
+    this.inputStart = end;
+    exchange.sendBody(buffer, start, end, this.bodyDone);
+    return true;
+  }
+
+  /** Finds the end of the body's bytes; -1 after a fault, which is answered. */
+  private walkChunks(decoder: ChunkedDecoder, buffer: Buffer, start: number): number {
+    let position = start;
+    while (position < this.inputEnd) {
+      const step = decoder.next(buffer, position, this.inputEnd);
+      position = decoder.position;
+      if (step === "fault") {
+        const { status, cause } = faultAnswers[decoder.fault ?? "chunkSize"];
+        this.exchange?.refuse(status, cause, null);
+        return -1;
+      }
+      if (step === "done") {
+        this.bodyDone = true;
+        break;
+      }
+    }
+    return position;
+  }
+
+  // ——— from the exchange
+
+  onBodyWanted(): void {
+    const { exchange } = this;
+    // Within a step the body's first bytes go out with the head.
+    if (!this.stepping) this.run();
+    else if (exchange !== null && !this.bodyDone && this.inputStart < this.inputEnd) {
+      this.feedBody(exchange);
+    }
+  }
+
+  onInformational(parser: HeadParser, buffer: Buffer, facts: ResponseFacts): void {
+    if (this.facts?.minorVersion !== 1) return;
+    if (facts.status === 100 && !this.facts.expectsContinue) return;
+    const head = buildResponseHead(parser, buffer, facts, "", true);
+    this.output.write(head, 0, head.length);
+  }
+
+  onResponse(
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: ResponseFacts,
+    bodyStart: number,
+    bodyEnd: number,
+  ): boolean {
+    if (facts.status === 101) return this.beginTunnel(parser, buffer, facts, bodyStart, bodyEnd);
+    const old = this.facts?.minorVersion === 0;
+    const unbounded = facts.framing === "close" || facts.framing === "chunked";
+    if (old && unbounded) this.closesAfter = true;
+    this.recodes = !old && facts.framing === "close";
+    let added = "";
+    if (this.closesAfter) added = "Connection: close\r\n";
+    else if (old) added = "Connection: keep-alive\r\n";
+    if (this.recodes) added += "Transfer-Encoding: chunked\r\n";
+    if (added === "" && isUnchanged(parser, facts)) {
+      // The bytes as they lie, with the body that came along.
+      const end = bodyStart === parser.end ? bodyEnd : parser.end;
+      return this.output.write(buffer, parser.startLineStart, end);
+    }
+    const head = buildResponseHead(parser, buffer, facts, added, this.passesChunks);
+    if (bodyEnd === bodyStart) return this.output.write(head, 0, head.length);
+    if (!this.recodes) return this.output.writeBoth(head, buffer, bodyStart, bodyEnd);
+    this.output.write(head, 0, head.length);
+    return this.writeChunk(buffer, bodyStart, bodyEnd);
+  }
+
+  private beginTunnel(
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: ResponseFacts,
+    bodyStart: number,
+    bodyEnd: number,
+  ): boolean {
+    this.tunnel = true;
+    this.closesAfter = true;
+    const added = `Connection: Upgrade\r\nUpgrade: ${facts.upgrade ?? this.facts?.upgrade}\r\n`;
+    const head = buildResponseHead(parser, buffer, facts, added, true);
+    return this.output.writeBoth(head, buffer, bodyStart, bodyEnd);
+  }
+
+  onBody(buffer: Buffer, start: number, end: number): boolean {
+    return this.recodes
+      ? this.writeChunk(buffer, start, end)
+      : this.output.write(buffer, start, end);
+  }
+
+  private writeChunk(buffer: Buffer, start: number, end: number): boolean {
+    const size = Buffer.from(`${(end - start).toString(16)}\r\n`);
+    this.output.writeBoth(size, buffer, start, end);
+    return this.output.write(chunkEnd, 0, chunkEnd.length);
+  }
+
+  onEnd(_trailers: Trailers): void {
+    // With the coding passed through, the trailers went along.
+    if (this.recodes) this.output.write(lastChunk, 0, lastChunk.length);
+  }
+
+  onRefused(status: number, cause: string, retryAfterSeconds: number | null): number {
+    if (!this.bodyDone) this.closesAfter = true;
+    const id = this.exchange?.request.id ?? this.context.nextRequestId();
+    return this.writePage(status, cause, id, retryAfterSeconds);
+  }
+
+  onCut(): void {
+    // Only an abrupt end tells the client that what it has is not all.
+    this.close();
+  }
+
+  onFinished(): void {
+    this.exchange = null;
+    this.tunnel = false;
+    if (this.closed) return;
+    if (!this.bodyDone || this.closesAfter) return this.linger();
+    this.decoder = null;
+    this.facts = null;
+    this.ownDeadlineAt = this.context.clock.now() + this.context.limits.idleMs;
+    if (this.context.closing && this.input === null) return this.linger();
+    this.run();
+  }
+
+  // ——— answers of its own
+
+  /** An answer to what is not a request, after which nothing on this connection can be trusted. */
+  private answerFault(status: number, cause: string): void {
+    const id = this.context.nextRequestId();
+    this.reader.release();
+    this.closesAfter = true;
+    this.facts = null;
+    const bytesOut = this.writePage(status, cause, id, null);
+    this.logOwn(id, "-", "-", "-", status, bytesOut);
+    this.linger();
+  }
+
+  private answerUnrouted(facts: RequestFacts, id: string, covered: boolean): void {
+    if (!this.bodyDone) this.closesAfter = true;
+    const [status, cause] = covered
+      ? ([404, `No app is served at ${facts.host}.`] as const)
+      : ([421, `This connection's certificate is not for ${facts.host}. Connect anew.`] as const);
+    const bytesOut = this.writePage(status, cause, id, null);
+    this.logOwn(id, facts.method, facts.host, facts.target, status, bytesOut);
+    if (this.closesAfter) this.linger();
+    else this.ownDeadlineAt = this.context.clock.now() + this.context.limits.idleMs;
+  }
+
+  private writePage(
+    status: number,
+    cause: string,
+    id: string,
+    retryAfterSeconds: number | null,
+  ): number {
+    const page = makePage(status, cause, id, this.accept);
+    const connection = this.closesAfter
+      ? "Connection: close\r\n"
+      : this.facts?.minorVersion === 0
+        ? "Connection: keep-alive\r\n"
+        : "";
+    const retry = retryAfterSeconds === null ? "" : `Retry-After: ${retryAfterSeconds}\r\n`;
+    const allow = status === 405 ? "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n" : "";
+    const head = Buffer.from(
+      `HTTP/1.1 ${status} ${titleOf(status)}\r\nContent-Type: ${page.contentType}\r\n` +
+        `Content-Length: ${page.body.length}\r\nCache-Control: no-store\r\n` +
+        `X-Request-Id: ${id}\r\n${retry}${allow}${connection}\r\n`,
+    );
+    const body = this.facts?.method === "HEAD" ? nothing : page.body;
+    this.output.writeBoth(head, body, 0, body.length);
+    return body.length;
+  }
+
+  private logOwn(
+    requestId: string,
+    method: string,
+    host: string,
+    path: string,
+    status: number,
+    bytesOut: number,
+  ): void {
+    this.context.accessLog.write({
+      at: this.context.clock.now(),
+      requestId,
+      app: null,
+      instance: null,
+      method,
+      host,
+      path,
+      status,
+      bytesIn: 0,
+      bytesOut,
+      durationMs: 0,
+      upstreamMs: null,
+      wakeMs: 0,
+      client: this.address,
+      protocol: this.protocol,
+      userAgent: null,
+    });
+  }
+
+  /** Sends FIN and reads on a little: closing with bytes unread would destroy the answer. */
+  private linger(): void {
+    if (this.closed || this.lingering) return;
+    this.lingering = true;
+    this.input = null;
+    this.ownDeadlineAt = this.context.clock.now() + this.context.limits.lingerMs;
+    this.resume();
+    this.output.end();
+  }
+
+  /** Ends the connection now if nothing is lost, else after the request it is in. */
+  retire(): void {
+    if (this.idle && !this.lingering) this.linger();
+    else this.closesAfter = true;
+  }
+
+  private pause(): void {
+    if (this.paused || this.closed) return;
+    this.paused = true;
+    this.socket.pause();
+  }
+
+  private resume(): void {
+    if (!this.paused || this.closed) return;
+    this.paused = false;
+    this.socket.resume();
+  }
+}
+
+/** IPv4 addresses as such, also where they came through an IPv6 socket. */
+function plainAddress(address: string): string {
+  return address.startsWith("::ffff:") ? address.slice(7) : address;
+}

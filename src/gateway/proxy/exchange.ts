@@ -1,0 +1,410 @@
+import type { Timestamp } from "../../base/time.ts";
+import type { Deadlined, GatewayContext } from "../context.ts";
+import type { AppState, Waiter } from "../routing/app.ts";
+import type { Drainable, InstanceState } from "../routing/instance.ts";
+import type { HeadParser } from "./head.ts";
+import type { Framing } from "./request.ts";
+import type { ResponseFacts } from "./response.ts";
+import { type Trailers, UpstreamConnection, type UpstreamUser } from "./upstream.ts";
+import { FrameTracker, goingAwayFrame } from "./websocket.ts";
+
+/** A request, in the words both HTTP versions share. */
+export interface ExchangeRequest {
+  readonly id: string;
+  readonly method: string;
+  readonly host: string;
+  /** Path and query. */
+  readonly target: string;
+  readonly framing: Framing;
+  readonly upgrade: string | null;
+  readonly userAgent: string | null;
+  /** As sent upstream. */
+  readonly head: Buffer;
+  readonly startedAt: Timestamp;
+}
+
+/** The client's side of an exchange. */
+export interface ExchangeClient {
+  readonly passesChunks: boolean;
+  readonly address: string;
+  readonly protocol: string;
+  /** The instance is ready for (more of) the body: call `sendBody`. */
+  onBodyWanted(): void;
+  onInformational(parser: HeadParser, buffer: Buffer, facts: ResponseFacts): void;
+  /** False: pause until `resumeResponse`. */
+  onResponse(
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: ResponseFacts,
+    bodyStart: number,
+    bodyEnd: number,
+  ): boolean;
+  onBody(buffer: Buffer, start: number, end: number): boolean;
+  onEnd(trailers: Trailers): void;
+  /** Answers by a page; returns the bytes of its body. */
+  onRefused(status: number, cause: string, retryAfterSeconds: number | null): number;
+  /** The response broke off after it began. */
+  onCut(): void;
+  /** The last call: bytes may be counted, the next request begun. */
+  onFinished(): void;
+}
+
+const idempotentMethods = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+
+type Phase =
+  | "placing"
+  | "held"
+  | "connecting"
+  | "sending"
+  | "waiting"
+  | "responding"
+  | "tunnel"
+  | "finished";
+
+/**
+ * One request on its way through:
+ *
+ *   placing ⇄ held ─→ connecting ─→ sending ─→ waiting ─→ responding ─→ finished
+ *      └────────────────── again, if nothing was sent ┘         └→ tunnel ─┘
+ *
+ * It is sent a second time only when nothing of it can have been acted on: the connection was
+ * refused, or it was an idle one that died before a byte of an answer and the request is
+ * idempotent and has no body.
+ */
+export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
+  deadlineAt: Timestamp = Number.POSITIVE_INFINITY;
+  holdUntil: Timestamp | null = null;
+  bytesIn = 0;
+  bytesOut = 0;
+  readonly request: ExchangeRequest;
+  readonly passesChunks: boolean;
+
+  private phase: Phase = "placing";
+  private readonly context: GatewayContext;
+  private readonly client: ExchangeClient;
+  private readonly app: AppState;
+  private instance: InstanceState | null = null;
+  private upstream: UpstreamConnection | null = null;
+  private status = 0;
+  private requestDone: boolean;
+  private writable = false;
+  private heldAt: Timestamp | null = null;
+  private wakeMs = 0;
+  private sentAt: Timestamp | null = null;
+  private upstreamMs: number | null = null;
+  private tracker: FrameTracker | null = null;
+  private goodbye: "none" | "wanted" | "said" = "none";
+
+  constructor(
+    context: GatewayContext,
+    client: ExchangeClient,
+    app: AppState,
+    request: ExchangeRequest,
+  ) {
+    this.context = context;
+    this.client = client;
+    this.app = app;
+    this.request = request;
+    this.passesChunks = client.passesChunks;
+    this.requestDone = request.framing === "none";
+  }
+
+  get method(): string {
+    return this.request.method;
+  }
+
+  get upgrade(): string | null {
+    return this.request.upgrade;
+  }
+
+  /** The response has begun: no page can be shown any more. */
+  get responding(): boolean {
+    return this.phase === "responding" || this.phase === "tunnel";
+  }
+
+  /** A piece of the body can be sent now. */
+  get wantsBody(): boolean {
+    return this.writable;
+  }
+
+  start(): void {
+    this.app.place(this);
+  }
+
+  held(): void {
+    this.phase = "held";
+    this.heldAt ??= this.context.clock.now();
+    this.deadlineAt = this.holdUntil ?? Number.POSITIVE_INFINITY;
+  }
+
+  dispatch(instance: InstanceState): void {
+    const now = this.context.clock.now();
+    if (this.heldAt !== null) this.wakeMs = now - this.heldAt;
+    this.instance = instance;
+    this.app.began(instance);
+    const repeatable = this.requestDone && idempotentMethods.has(this.request.method);
+    const idle = instance.pool.take(now, repeatable);
+    if (idle !== null) {
+      this.upstream = idle;
+      this.send();
+    } else this.connect(instance);
+  }
+
+  private connect(instance: InstanceState): void {
+    const { endpoint } = instance;
+    if (endpoint === null) {
+      this.release();
+      this.app.place(this);
+      return;
+    }
+    this.phase = "connecting";
+    // The connection has a deadline of its own.
+    this.deadlineAt = Number.POSITIVE_INFINITY;
+    this.upstream = new UpstreamConnection(this.context, instance.pool, endpoint, this);
+  }
+
+  onConnected(): void {
+    this.instance?.connected();
+    this.send();
+  }
+
+  onConnectFailed(): void {
+    const { instance } = this;
+    this.upstream = null;
+    this.release();
+    instance?.connectFailed(this.context.clock.now());
+    this.app.place(this);
+  }
+
+  private send(): void {
+    const now = this.context.clock.now();
+    this.sentAt = now;
+    this.phase = this.requestDone ? "waiting" : "sending";
+    this.deadlineAt =
+      now +
+      (this.requestDone ? this.context.limits.firstByteMs : this.context.limits.requestBodyIdleMs);
+    this.upstream?.begin(this, this.request.head, !this.requestDone);
+  }
+
+  onWritable(): void {
+    this.touch();
+    if (this.requestDone && this.phase !== "tunnel") return;
+    this.writable = true;
+    this.client.onBodyWanted();
+  }
+
+  /** Passes on a piece of the body with its framing; `last` ends it. */
+  sendBody(buffer: Buffer, start: number, end: number, last: boolean): void {
+    this.bytesIn += end - start;
+    if (last) this.requestDone = true;
+    this.writable = this.upstream?.sendBody(buffer, start, end, last) === true && !last;
+    this.touch();
+  }
+
+  /** Moves the deadline after a sign of life. */
+  private touch(): void {
+    const { limits } = this.context;
+    const now = this.context.clock.now();
+    if (this.goodbye !== "none") return;
+    switch (this.phase) {
+      case "sending":
+      case "waiting":
+        this.phase = this.requestDone ? "waiting" : "sending";
+        this.deadlineAt =
+          now + (this.requestDone ? limits.firstByteMs : limits.requestBodyIdleMs);
+        return;
+      case "responding":
+        this.deadlineAt = now + limits.streamIdleMs;
+        return;
+      case "tunnel":
+        this.deadlineAt = now + limits.tunnelIdleMs;
+        return;
+      default:
+    }
+  }
+
+  onInformational(parser: HeadParser, buffer: Buffer, facts: ResponseFacts): void {
+    this.touch();
+    this.client.onInformational(parser, buffer, facts);
+  }
+
+  onResponse(
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: ResponseFacts,
+    bodyStart: number,
+    bodyEnd: number,
+  ): boolean {
+    this.status = facts.status;
+    this.upstreamMs = this.context.clock.now() - (this.sentAt ?? 0);
+    this.phase = "responding";
+    if (facts.status === 101) this.beginTunnel(facts.upgrade);
+    this.touch();
+    this.bytesOut += bodyEnd - bodyStart;
+    if (this.tracker !== null) this.tracker.advance(buffer, bodyStart, bodyEnd, false);
+    const goesOn = this.client.onResponse(parser, buffer, facts, bodyStart, bodyEnd);
+    if (facts.status === 101) {
+      this.writable = true;
+      this.client.onBodyWanted();
+      if (this.instance?.draining === true) this.drain();
+    }
+    return goesOn;
+  }
+
+  private beginTunnel(protocol: string | null): void {
+    this.phase = "tunnel";
+    if (protocol?.toLowerCase() === "websocket") this.tracker = new FrameTracker();
+    this.instance?.tunnels.add(this);
+  }
+
+  onBody(buffer: Buffer, start: number, end: number): boolean {
+    this.touch();
+    // Nothing may follow our close frame.
+    if (this.goodbye === "said") return true;
+    if (this.tracker === null) {
+      this.bytesOut += end - start;
+      return this.client.onBody(buffer, start, end);
+    }
+    const stop = this.tracker.advance(buffer, start, end, this.goodbye === "wanted");
+    this.bytesOut += stop - start;
+    const goesOn = this.client.onBody(buffer, start, stop);
+    if (this.goodbye === "wanted" && this.tracker.atBoundary) this.sayGoodbye();
+    return goesOn;
+  }
+
+  /** The instance drains: a close frame between two of its own, and then an end to waiting. */
+  drain(): void {
+    if (this.phase !== "tunnel" || this.goodbye !== "none") return;
+    this.goodbye = "wanted";
+    this.deadlineAt = this.context.clock.now() + this.context.limits.tunnelDrainMs;
+    if (this.tracker?.atBoundary === true) this.sayGoodbye();
+  }
+
+  private sayGoodbye(): void {
+    this.goodbye = "said";
+    this.bytesOut += goingAwayFrame.length;
+    this.client.onBody(goingAwayFrame, 0, goingAwayFrame.length);
+  }
+
+  resumeResponse(): void {
+    this.touch();
+    this.upstream?.resume();
+  }
+
+  /** A tunnel's client sends nothing more. */
+  endTunnel(): void {
+    this.upstream?.endOutput();
+  }
+
+  onEnd(trailers: Trailers): void {
+    this.upstream = null;
+    if (this.phase === "finished") return;
+    this.client.onEnd(trailers);
+    this.finish();
+  }
+
+  onLost(cause: string): void {
+    const { upstream, instance } = this;
+    this.upstream = null;
+    if (this.phase === "finished") return;
+    if (this.responding) return this.cut();
+    const stale = upstream?.reused === true && !upstream.answered;
+    const repeatable = this.requestDone && this.bytesIn === 0;
+    if (stale && repeatable && idempotentMethods.has(this.request.method) && instance !== null) {
+      // Its idle time was over before the request reached it.
+      this.connect(instance);
+      return;
+    }
+    instance?.requestFailed(this.context.clock.now());
+    this.refuse(502, `The app broke the connection: ${cause}.`, null);
+  }
+
+  refuse(status: number, cause: string, retryAfterSeconds: number | null): void {
+    if (this.phase === "finished") return;
+    this.dropUpstream();
+    this.status = status;
+    this.bytesOut = this.client.onRefused(status, cause, retryAfterSeconds);
+    this.finish();
+  }
+
+  private cut(): void {
+    this.dropUpstream();
+    this.client.onCut();
+    this.finish();
+  }
+
+  /** The client is gone: whatever was begun for it ends. */
+  abort(): void {
+    if (this.phase === "finished") return;
+    if (this.phase === "held") this.app.forget(this);
+    this.dropUpstream();
+    // As nginx has it: the client closed the request before its answer.
+    if (this.status === 0) this.status = 499;
+    this.finish();
+  }
+
+  expire(): void {
+    switch (this.phase) {
+      case "held":
+        this.app.expire(this);
+        return;
+      case "sending":
+        if (this.writable) return this.refuse(408, "The request's body did not arrive in time.", null);
+        this.refuse(504, "The app did not read the request in time.", null);
+        return;
+      case "waiting":
+        this.instance?.requestFailed(this.context.clock.now());
+        this.refuse(504, "The app was sent the request, but did not begin to answer.", null);
+        return;
+      case "responding":
+      case "tunnel":
+        this.cut();
+        return;
+      default:
+        this.deadlineAt = Number.POSITIVE_INFINITY;
+    }
+  }
+
+  private dropUpstream(): void {
+    const { upstream } = this;
+    this.upstream = null;
+    upstream?.close();
+  }
+
+  private release(): void {
+    const { instance } = this;
+    this.instance = null;
+    if (instance === null) return;
+    instance.tunnels.delete(this);
+    this.app.ended(instance);
+  }
+
+  private finish(): void {
+    const { request, client, context, instance } = this;
+    // Cutting the client's connection has told this exchange already.
+    if (this.phase === "finished") return;
+    this.phase = "finished";
+    this.deadlineAt = Number.POSITIVE_INFINITY;
+    const now = context.clock.now();
+    context.accessLog.write({
+      at: request.startedAt,
+      requestId: request.id,
+      app: this.app.key,
+      instance: instance?.id ?? null,
+      method: request.method,
+      host: request.host,
+      path: request.target,
+      status: this.status,
+      bytesIn: this.bytesIn,
+      bytesOut: this.bytesOut,
+      durationMs: now - request.startedAt,
+      upstreamMs: this.upstreamMs,
+      wakeMs: this.wakeMs,
+      client: client.address,
+      protocol: client.protocol,
+      userAgent: request.userAgent,
+    });
+    this.release();
+    client.onFinished();
+  }
+}

@@ -1,0 +1,56 @@
+import type { Timestamp } from "../../base/time.ts";
+import type { GatewayContext } from "../context.ts";
+import type { UpstreamConnection, UpstreamHome } from "./upstream.ts";
+
+/** The idle connections to one instance; the last used is taken first. */
+export class UpstreamPool implements UpstreamHome {
+  private readonly idle: UpstreamConnection[] = [];
+  private readonly context: GatewayContext;
+  private open = true;
+
+  constructor(context: GatewayContext) {
+    this.context = context;
+  }
+
+  /**
+   * @param repeatable the request may be sent again if the connection turns out to be dead;
+   *   others only take one so fresh that this is next to impossible.
+   */
+  take(now: Timestamp, repeatable: boolean): UpstreamConnection | null {
+    const connection = this.idle[this.idle.length - 1];
+    if (connection === undefined || connection.deadlineAt <= now) return null;
+    if (!repeatable && now - connection.idleSince > this.context.limits.upstreamFreshMs) return null;
+    this.idle.pop();
+    return connection;
+  }
+
+  keep(connection: UpstreamConnection): boolean {
+    const { limits, clock } = this.context;
+    if (!this.open || this.idle.length >= limits.upstreamIdleMax) return false;
+    const now = clock.now();
+    const { keepAliveSeconds } = connection;
+    // A second before the instance itself would close it.
+    const patienceMs =
+      keepAliveSeconds === null ? limits.upstreamIdleMs : (keepAliveSeconds - 1) * 1000;
+    if (patienceMs <= 0) return false;
+    connection.idleSince = now;
+    connection.deadlineAt = now + Math.min(limits.upstreamIdleMs, patienceMs);
+    this.idle.push(connection);
+    return true;
+  }
+
+  forget(connection: UpstreamConnection): void {
+    const index = this.idle.lastIndexOf(connection);
+    if (index >= 0) this.idle.splice(index, 1);
+  }
+
+  closeIdle(): void {
+    for (const connection of [...this.idle]) connection.close();
+  }
+
+  /** For good: connections in use are closed once their request ends. */
+  close(): void {
+    this.open = false;
+    this.closeIdle();
+  }
+}

@@ -1,0 +1,155 @@
+import type { Timestamp } from "../../base/time.ts";
+import type { InstanceId } from "../../model/names.ts";
+import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
+import type { GatewayContext } from "../context.ts";
+import type { LoadTable } from "../load/table.ts";
+import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
+import type { InstanceState } from "./instance.ts";
+
+/** What a host name leads to: the state of an app is made at its first request. */
+interface Entry {
+  readonly key: string;
+  route: AppRoute;
+  state: AppState | null;
+}
+
+export interface InstanceLoad {
+  readonly instance: InstanceId;
+  readonly requests: number;
+  readonly inFlight: number;
+  readonly lastRequestAt: Timestamp;
+}
+
+/** The route table as this gateway holds it; a host is found in one look-up. */
+export class Router implements AppHost {
+  readonly context: GatewayContext;
+  readonly table: LoadTable;
+  epoch: string | null = null;
+  revision = 0;
+  certificates: readonly Certificate[] = [];
+  onCertificates: (certificates: readonly Certificate[]) => void = () => {};
+
+  private readonly entries = new Map<string, Entry>();
+  private readonly hosts = new Map<string, Entry>();
+  private readonly quiesced = new Set<InstanceId>();
+  private readonly changed = new Set<InstanceState>();
+  private readonly wakeInstance: (instance: InstanceState) => Promise<WakeAnswer>;
+
+  constructor(
+    context: GatewayContext,
+    table: LoadTable,
+    wake: (instance: InstanceState) => Promise<WakeAnswer>,
+  ) {
+    this.context = context;
+    this.table = table;
+    this.wakeInstance = wake;
+  }
+
+  /** Null: no app is served at this host. */
+  find(host: string): AppState | null {
+    const entry = this.hosts.get(host);
+    if (entry === undefined) return null;
+    entry.state ??= new AppState(this, entry.key, entry.route);
+    return entry.state;
+  }
+
+  applySnapshot(table: RouteTable): void {
+    this.epoch = table.epoch;
+    this.revision = table.revision;
+    for (const key of [...this.entries.keys()]) {
+      if (table.apps[key] === undefined) this.applyApp(key, null);
+    }
+    for (const [key, route] of Object.entries(table.apps)) this.applyApp(key, route);
+    this.setCertificates(table.certificates);
+  }
+
+  /** False: something between was missed, a snapshot is needed. */
+  applyChange(change: RouteChange): boolean {
+    if (change.epoch !== this.epoch) return false;
+    // Already in the snapshot.
+    if (change.to <= this.revision) return true;
+    if (change.from > this.revision) return false;
+    this.revision = change.to;
+    for (const [key, route] of Object.entries(change.apps)) this.applyApp(key, route);
+    if (change.certificates !== null) this.setCertificates(change.certificates);
+    return true;
+  }
+
+  private setCertificates(certificates: readonly Certificate[]): void {
+    this.certificates = certificates;
+    this.onCertificates(certificates);
+  }
+
+  private applyApp(key: string, route: AppRoute | null): void {
+    const known = this.entries.get(key);
+    if (known !== undefined) {
+      for (const host of known.route.hosts) {
+        if (this.hosts.get(host) === known) this.hosts.delete(host);
+      }
+      this.forgetQuiesced(known.route, route);
+    }
+    if (route === null) {
+      this.entries.delete(key);
+      known?.state?.update(null);
+      return;
+    }
+    const entry = known ?? { key, route, state: null };
+    entry.route = route;
+    this.entries.set(key, entry);
+    for (const host of route.hosts) this.hosts.set(host, entry);
+    entry.state?.update(route);
+  }
+
+  /** An instance that the table no longer calls running needs no mark to be left alone. */
+  private forgetQuiesced(before: AppRoute, after: AppRoute | null): void {
+    if (this.quiesced.size === 0) return;
+    for (const { instance } of before.instances) {
+      const now = after?.instances.find((other) => other.instance === instance);
+      if (now?.state.kind !== "running") this.quiesced.delete(instance);
+    }
+  }
+
+  /** Sends nothing more to the instance until a wake request says that it is awake. */
+  quiesce(id: InstanceId): { inFlight: number; lastRequestAt: Timestamp | null } {
+    this.quiesced.add(id);
+    for (const { state } of this.entries.values()) {
+      const instance = state?.instance(id);
+      if (instance === undefined) continue;
+      instance.pool.closeIdle();
+      return { inFlight: instance.inFlight, lastRequestAt: instance.lastRequestAt };
+    }
+    return { inFlight: 0, lastRequestAt: null };
+  }
+
+  isQuiesced(id: InstanceId): boolean {
+    return this.quiesced.size > 0 && this.quiesced.has(id);
+  }
+
+  awoke(id: InstanceId): void {
+    this.quiesced.delete(id);
+  }
+
+  wake(instance: InstanceState): Promise<WakeAnswer> {
+    return this.wakeInstance(instance);
+  }
+
+  touched(instance: InstanceState): void {
+    this.changed.add(instance);
+  }
+
+  /** What changed since the last call. */
+  takeLoads(): readonly InstanceLoad[] {
+    const loads: InstanceLoad[] = [];
+    for (const instance of this.changed) {
+      loads.push({
+        instance: instance.id,
+        requests: instance.requestsSince,
+        inFlight: instance.inFlight,
+        lastRequestAt: instance.lastRequestAt ?? 0,
+      });
+      instance.requestsSince = 0;
+    }
+    this.changed.clear();
+    return loads;
+  }
+}
