@@ -1,5 +1,4 @@
 import type { Clock, Random } from "../base/time.ts";
-import { err, ok, type Result } from "../base/result.ts";
 import type { Wire } from "../fabric/wire.ts";
 import { type GatewayContext, Sweeper } from "./context.ts";
 import { defaultGatewayLimits, type GatewayLimits } from "./limits.ts";
@@ -37,11 +36,15 @@ export interface Gateway {
   close(): Promise<void>;
 }
 
-/** Starts one gateway in this process. It keeps no state outside what it returns. */
-export function startGateway(options: GatewayOptions): Result<Gateway, string> {
+/**
+ * Starts one gateway in this process. It keeps no state outside what it returns.
+ *
+ * @throws when the load table cannot be mapped: there is nothing else such a process could do.
+ */
+export function startGateway(options: GatewayOptions): Gateway {
   const limits = { ...defaultGatewayLimits, ...options.limits };
   const table = openLoadTable(options.loadTablePath, options.row);
-  if (!table.ok) return err(`cannot start gateway ${options.id}: ${table.error}`);
+  if (!table.ok) throw new Error(`cannot start gateway ${options.id}: ${table.error}`);
   const onProblem = options.onProblem ?? (() => {});
   const context = makeContext(options, limits, onProblem);
   const router = new Router(context, table.value, (instance) =>
@@ -62,7 +65,7 @@ export function startGateway(options: GatewayOptions): Result<Gateway, string> {
   const sweep = options.clock.every(limits.sweepMs, () => {
     context.sweeper.sweep(options.clock.now());
   });
-  return ok({
+  return {
     ready: sync.ready,
     get connectionCount() {
       return listeners.connectionCount;
@@ -75,7 +78,7 @@ export function startGateway(options: GatewayOptions): Result<Gateway, string> {
       sweep.cancel();
       await context.accessLog.close();
     },
-  });
+  };
 }
 
 function makeContext(

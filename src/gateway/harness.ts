@@ -113,7 +113,7 @@ export async function startRig(
   const plain = listenOnLoopback();
   const tls = listenOnLoopback();
   const problems: string[] = [];
-  const started = startGateway({
+  const gateway = startGateway({
     id: "g0",
     wire,
     plainDescriptors: [plain.descriptor],
@@ -126,8 +126,6 @@ export async function startRig(
     limits: { sweepMs: 20, closeMs: 500, ...options.limits },
     onProblem: (message) => problems.push(message),
   });
-  if (!started.ok) throw new Error(started.error);
-  const gateway = started.value;
   await gateway.ready;
   const publish = (change: Partial<RouteTable>, changed: Record<string, AppRoute | null>) => {
     const from = table.revision;
