@@ -69,7 +69,10 @@ export function processContext(version: string): CliContext {
         return () => void stdout.off("resize", callback);
       },
     },
-    fetch: (url, init) => fetch(url, init),
+    fetch: (url, init) => {
+      reachThisMachineDirectly();
+      return fetch(url, init);
+    },
     now: () => Date.now(),
     interrupted: new AbortController().signal,
     browse,
@@ -84,6 +87,17 @@ export function processContext(version: string): CliContext {
       return prompts.isCancel(answer) ? null : answer;
     },
   };
+}
+
+/** Bun sends requests for this machine, too, to the proxy that `http_proxy` names. */
+function reachThisMachineDirectly(): void {
+  const loopback = "127.0.0.1,localhost,[::1]";
+  for (const name of ["NO_PROXY", "no_proxy"]) {
+    const value = process.env[name] ?? "";
+    if (!value.includes(loopback)) {
+      process.env[name] = value === "" ? loopback : `${value},${loopback}`;
+    }
+  }
 }
 
 async function browse(url: string): Promise<boolean> {

@@ -21,9 +21,9 @@ beforeAll(async () => {
 });
 afterAll(() => cloud.stop());
 
-async function lode(args: readonly string[], stdin: string | null = null) {
+async function lode(args: readonly string[], stdin: string | null = null, env = {}) {
   const child = Bun.spawn([process.execPath, script, ...args], {
-    env: { ...process.env, LODE_DATA_DIR: cloud.dataDirectory },
+    env: { ...process.env, LODE_DATA_DIR: cloud.dataDirectory, ...env },
     stdin: stdin === null ? "ignore" : new Blob([stdin]),
     stdout: "pipe",
     stderr: "pipe",
@@ -70,4 +70,45 @@ test("when the reader goes away, so does the command, in silence", async () => {
   expect(await new Response(child.stdout).text()).toContain("line 0");
   expect(await new Response(child.stderr).text()).toBe("");
   await child.exited;
+});
+
+test("a proxy for the internet does not stand before this machine", async () => {
+  const env = { http_proxy: "http://127.0.0.1:1", no_proxy: "elsewhere.example" };
+  expect((await lode(["apps", "-q"], null, env)).stdout).toContain("shop");
+});
+
+/** Runs on a terminal of its own (a pty made by `script`), typing `keys` into it. */
+async function onTerminal(args: readonly string[], keys: string) {
+  const words = [process.execPath, script, ...args].map((word) => `'${word}'`);
+  const command = `stty cols 80 rows 24; ${words.join(" ")}`;
+  const child = Bun.spawn(["script", "-qec", command, "/dev/null"], {
+    env: { ...process.env, TERM: "xterm", LODE_DATA_DIR: cloud.dataDirectory },
+    stdin: "pipe",
+    stdout: "pipe",
+  });
+  const typing = (async () => {
+    for (const key of keys) {
+      await Bun.sleep(300);
+      child.stdin.write(key);
+      await child.stdin.flush();
+    }
+  })();
+  const stdout = await new Response(child.stdout).text();
+  await typing;
+  return { stdout, code: await child.exited };
+}
+
+test("on a terminal: deploy moves a line, rm asks, exec gets one", async () => {
+  const folder = cloud.folder({ "index.html": "x" });
+  const deployed = await onTerminal(["deploy", folder, "--app", "seen"], "");
+  expect(deployed.stdout).toContain("\x1b[K");
+  expect(deployed.stdout).toContain("http://seen.localhost:8080");
+  const kept = await onTerminal(["rm", "seen"], "n");
+  expect(kept.stdout).toContain("Remove seen");
+  expect(kept.code).toBe(exitCodes.failed);
+  const removed = await onTerminal(["rm", "seen"], "y");
+  expect(removed.stdout).toContain("removed seen");
+  expect(removed.code).toBe(0);
+  const ran = await onTerminal(["exec", "shop", "--", "echo", "on a terminal"], "");
+  expect(ran.stdout).toContain("echo on a terminal");
 });

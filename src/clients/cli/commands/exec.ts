@@ -97,14 +97,8 @@ async function converse(
   };
   const ignoreResize = isTerminal ? context.terminal.onResize(resized) : () => {};
   if (isTerminal) context.stdin.setRaw(true);
-  let over = false;
-  void (async () => {
-    for await (const bytes of context.stdin.bytes()) {
-      if (over) return;
-      await channel.send(new Uint8Array(bytes));
-    }
-    channel.eof();
-  })();
+  // It ends with the input, or with the process: nothing waits for it.
+  passInput(context, channel).catch(() => channel.eof());
   try {
     for await (const event of channel.events) {
       if (event.kind === "data") context[event.stream].write(event.data);
@@ -115,9 +109,13 @@ async function converse(
       failure(exitCodes.failed, "the connection was lost before the command ended", "try again"),
     );
   } finally {
-    over = true;
     ignoreResize();
     if (isTerminal) context.stdin.setRaw(false);
     channel.close();
   }
+}
+
+async function passInput(context: CliContext, channel: ExecChannel): Promise<void> {
+  for await (const bytes of context.stdin.bytes()) await channel.send(new Uint8Array(bytes));
+  channel.eof();
 }
