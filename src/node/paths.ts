@@ -63,3 +63,6 @@ export const nodePaths = {
   /** Status files of sandboxes. */
   statuses: (paths: CloudPaths) => join(paths.run, "status"),
 } as const;
+
+/** Cgroups of gateways begin with this; all others of a cloud are the agent's. */
+export const gatewayCgroupPrefix = "gateway-";

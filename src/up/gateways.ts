@@ -11,6 +11,7 @@
 import {
   chownSync,
   closeSync,
+  existsSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -23,9 +24,9 @@ import { err, ok, type Result } from "../base/result.ts";
 import type { Clock, Random } from "../base/time.ts";
 import type { CgroupTree } from "../node/cgroup/cgroup.ts";
 import type { ExitWatcher, ProcessIdentity } from "../node/linux/processes.ts";
-import { isAlive } from "../node/linux/process-identity.ts";
+import { isRunning } from "../node/linux/identity.ts";
 import { listenTcp } from "../node/linux/sockets.ts";
-import { type CloudPaths, dataPaths } from "../node/paths.ts";
+import { type CloudPaths, dataPaths, gatewayCgroupPrefix } from "../node/paths.ts";
 import type { Sandbox } from "../node/sandbox/sandbox.ts";
 
 export interface GatewaysSettings {
@@ -43,9 +44,20 @@ export interface GatewayProgram {
   /** Names this build: a gateway of another build is replaced after a start. */
   readonly build: string;
   readonly argv: readonly string[];
-  readonly env: Readonly<Record<string, string>>;
   /** Host files shown inside at the same path. */
   readonly files: readonly string[];
+}
+
+/** What a gateway process finds in the variable LODE_GATEWAY, as JSON. */
+export interface GatewayArguments {
+  readonly id: string;
+  /** Its row of the load table. */
+  readonly row: number;
+  readonly socketPath: string;
+  readonly loadTablePath: string;
+  readonly logDirectory: string;
+  readonly plainDescriptors: readonly number[];
+  readonly tlsDescriptors: readonly number[];
 }
 
 export interface GatewaysDependencies {
@@ -70,13 +82,16 @@ interface GatewayRecord {
 
 interface Slot {
   readonly index: number;
-  plain: number | null;
-  secure: number | null;
+  /** Listening descriptors, IPv4 and IPv6; empty while an adopted gateway has its own. */
+  plain: readonly number[];
+  secure: readonly number[];
   record: GatewayRecord | null;
   launches: number;
 }
 
 export interface Gateways {
+  /** Ids of those that run. */
+  running(): readonly string[];
   /** Resolves when every slot has a process. */
   start(): Promise<Result<{ adopted: number; launched: number }, string>>;
   /** Leaves them serving; stops watching. */
@@ -89,6 +104,9 @@ export interface Gateways {
 const stableAfterMs = 2000;
 const relaunchDelayMsMax = 5000;
 const stopTimeoutMs = 30_000;
+
+/** Where a program finds the first inherited descriptor. */
+const inheritedFirst = 3;
 
 export function createGateways(
   settings: GatewaysSettings,
@@ -110,8 +128,8 @@ class GatewaySet implements Gateways {
     this.#directory = join(settings.paths.run, "gateways");
     this.#slots = Array.from({ length: settings.count }, (_, index) => ({
       index,
-      plain: null,
-      secure: null,
+      plain: [],
+      secure: [],
       record: null,
       launches: 0,
     }));
@@ -121,6 +139,7 @@ class GatewaySet implements Gateways {
     mkdirSync(this.#directory, { recursive: true, mode: 0o755 });
     const adopted = this.#slots.filter((slot) => this.#adopt(slot));
     const current = adopted.filter((slot) => this.#isCurrent(slot));
+    await this.#removeStrays();
     if (adopted.length === 0) {
       const taken = this.#portTaken();
       if (taken !== null) return err(taken);
@@ -138,6 +157,10 @@ class GatewaySet implements Gateways {
     return ok({ adopted: current.length, launched: this.#slots.length - current.length });
   }
 
+  running(): readonly string[] {
+    return this.#slots.filter((slot) => slot.record !== null).map(gatewayName);
+  }
+
   close(): void {
     this.#closed = true;
     for (const slot of this.#slots) this.#closeListeners(slot);
@@ -153,6 +176,17 @@ class GatewaySet implements Gateways {
     );
   }
 
+  /** Gateways that no record names: of a larger count, or of a lode that died while starting. */
+  async #removeStrays(): Promise<void> {
+    const kept = new Set(this.#slots.map((slot) => slot.record?.cgroup));
+    for (const name of await this.#deps.cgroups.list()) {
+      if (!name.startsWith(gatewayCgroupPrefix) || kept.has(name)) continue;
+      const cgroup = await this.#deps.cgroups.open(name);
+      await cgroup?.kill();
+      await cgroup?.remove();
+    }
+  }
+
   #recordFile(slot: Slot): string {
     return join(this.#directory, `${slot.index}.json`);
   }
@@ -164,7 +198,7 @@ class GatewaySet implements Gateways {
     } catch {
       return false;
     }
-    if (!isAlive(record.monitor)) return false;
+    if (!isRunning(record.monitor)) return false;
     slot.record = record;
     return true;
   }
@@ -182,38 +216,34 @@ class GatewaySet implements Gateways {
 
   /** SO_REUSEPORT would let a second cloud share a port in silence: try without it first. */
   #portTaken(): string | null {
-    const { httpPort, httpsPort } = this.#settings;
-    for (const port of httpsPort === null ? [httpPort] : [httpPort, httpsPort]) {
-      const probe = listenTcp({ host: "::", port, backlog: 1, reusePort: false });
+    for (const port of [this.#settings.httpPort, this.#settings.httpsPort]) {
+      const probe = port === null ? ok([]) : listenEverywhere(port, false);
       if (!probe.ok) return probe.error;
-      closeSync(probe.value);
+      for (const descriptor of probe.value) closeSync(descriptor);
     }
     return null;
   }
 
   #listen(slot: Slot): Result<void, string> {
     const { httpPort, httpsPort } = this.#settings;
-    const plain = listenTcp({ host: "::", port: httpPort, backlog: 4096, reusePort: true });
+    const plain = listenEverywhere(httpPort, true);
     if (!plain.ok) return plain;
     slot.plain = plain.value;
-    if (httpsPort === null) return ok(undefined);
-    const secure = listenTcp({ host: "::", port: httpsPort, backlog: 4096, reusePort: true });
+    const secure = httpsPort === null ? ok([]) : listenEverywhere(httpsPort, true);
     if (!secure.ok) return secure;
     slot.secure = secure.value;
     return ok(undefined);
   }
 
   #closeListeners(slot: Slot): void {
-    for (const descriptor of [slot.plain, slot.secure]) {
-      if (descriptor !== null) closeSync(descriptor);
-    }
-    slot.plain = null;
-    slot.secure = null;
+    for (const descriptor of [...slot.plain, ...slot.secure]) closeSync(descriptor);
+    slot.plain = [];
+    slot.secure = [];
   }
 
   async #launch(slot: Slot): Promise<Result<void, string>> {
     const { paths, uid, program, httpPort, httpsPort } = this.#settings;
-    const name = `gateway-${slot.index}`;
+    const name = gatewayName(slot);
     const directory = join(paths.data, "gateways", name);
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     chownSync(directory, uid, uid);
@@ -223,7 +253,7 @@ class GatewaySet implements Gateways {
     const output = openSync(join(paths.data, "gateways", `${name}.log`), "a", 0o600);
     try {
       const cgroup = await this.#deps.cgroups.create(cgroupName);
-      const inherited = [slot.plain, slot.secure].filter((fd) => fd !== null);
+      const inherited = [...slot.plain, ...slot.secure];
       const { monitorPid, monitorStartTicks } = await this.#deps.sandbox.launch(
         this.#specOf(slot, name, directory),
         cgroup,
@@ -267,20 +297,25 @@ class GatewaySet implements Gateways {
       tmpBytes: 16 * 1024 * 1024,
       workingDirectory: "/",
       env: {
-        ...program.env,
         HOME: "/data",
-        LODE_GATEWAY: JSON.stringify({
-          id: name,
-          row: slot.index,
-          socketPath: dataPaths.gatewaySocket(paths),
-          loadTablePath: dataPaths.loadTable(paths),
-          logDirectory: "/data",
-          plainDescriptors: slot.plain === null ? [] : [3],
-          tlsDescriptors: slot.secure === null ? [] : [slot.plain === null ? 3 : 4],
-        }),
+        LODE_GATEWAY: JSON.stringify(this.#argumentsOf(slot)),
       },
       argv: program.argv,
       openFiles: 1_048_576,
+    };
+  }
+
+  #argumentsOf(slot: Slot): GatewayArguments {
+    const { paths } = this.#settings;
+    const secureFirst = inheritedFirst + slot.plain.length;
+    return {
+      id: gatewayName(slot),
+      row: slot.index,
+      socketPath: dataPaths.gatewaySocket(paths),
+      loadTablePath: dataPaths.loadTable(paths),
+      logDirectory: "/data",
+      plainDescriptors: slot.plain.map((_, at) => inheritedFirst + at),
+      tlsDescriptors: slot.secure.map((_, at) => secureFirst + at),
     };
   }
 
@@ -304,7 +339,7 @@ class GatewaySet implements Gateways {
 
   async #relaunch(slot: Slot): Promise<void> {
     if (this.#closed) return;
-    const listening = slot.plain === null ? this.#listen(slot) : ok(undefined);
+    const listening = slot.plain.length === 0 ? this.#listen(slot) : ok(undefined);
     const launched = listening.ok ? await this.#launch(slot) : listening;
     if (launched.ok) return;
     this.#deps.say(launched.error);
@@ -315,7 +350,7 @@ class GatewaySet implements Gateways {
   async #retire(record: GatewayRecord, graceMs: number): Promise<void> {
     const { sandbox, exits, clock } = this.#deps;
     const child = await sandbox.childPidOf(record.statusFile);
-    if (child !== null && isAlive(record.monitor)) process.kill(child, "SIGTERM");
+    if (child !== null && isRunning(record.monitor)) process.kill(child, "SIGTERM");
     const timedOut = new Promise<void>((resolve) => {
       clock.after(graceMs, resolve);
     });
@@ -329,4 +364,22 @@ class GatewaySet implements Gateways {
     await cgroup?.remove();
     rmSync(record.statusFile, { force: true });
   }
+}
+
+function gatewayName(slot: Slot): string {
+  return `${gatewayCgroupPrefix}${slot.index}`;
+}
+
+/** One socket for IPv4 and, where the kernel has it, one for IPv6. */
+function listenEverywhere(port: number, reusePort: boolean): Result<number[], string> {
+  const descriptors: number[] = [];
+  for (const host of existsSync("/proc/net/if_inet6") ? ["0.0.0.0", "::"] : ["0.0.0.0"]) {
+    const listening = listenTcp({ host, port, backlog: 4096, reusePort });
+    if (!listening.ok) {
+      for (const descriptor of descriptors) closeSync(descriptor);
+      return listening;
+    }
+    descriptors.push(listening.value);
+  }
+  return ok(descriptors);
 }

@@ -1,13 +1,5 @@
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Random } from "../base/time.ts";
 
@@ -60,28 +52,12 @@ function readIdentity(file: string): Result<CloudIdentity, string> {
   return err(`${file} is damaged; restore it from a backup (it holds the cloud's id and uid base)`);
 }
 
-/**
- * Makes the data directory, traversable by the uids of apps. Refuses one below a directory that
- * those cannot enter, because then no app could see its files.
- */
+/** Makes the data directory; the agent opens to apps what they must pass through. */
 export function prepareDataDirectory(path: string): Result<void, string> {
   try {
     mkdirSync(path, { recursive: true, mode: 0o711 });
-    chmodSync(path, 0o711);
+    return ok(undefined);
   } catch (cause) {
     return err(`cannot make the data directory ${path}: ${(cause as Error).message}`);
-  }
-  const closed = closedParent(dirname(path));
-  if (closed === null) return ok(undefined);
-  return err(
-    `apps could not reach the data directory ${path}: ${closed} is closed to other users; ` +
-      `use another --data-dir, or run "chmod o+x ${closed}"`,
-  );
-}
-
-function closedParent(path: string): string | null {
-  for (let directory = path; ; directory = dirname(directory)) {
-    if ((statSync(directory).mode & 0o001) === 0) return directory;
-    if (directory === "/") return null;
   }
 }

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
+import { defaultDataDirectory } from "../model/endpoint.ts";
 
 export interface UpOptions {
   readonly dataDirectory: string;
@@ -11,8 +12,6 @@ export interface UpOptions {
   /** Deploys the examples after `ready`. */
   readonly demo: boolean;
 }
-
-export const defaultDataDirectory = "/var/lib/lode";
 
 /** The options of `lode up` as commander hands them over: all text. */
 export interface RawUpOptions {
