@@ -106,6 +106,9 @@ describe("who may ask", () => {
       [{ Host: "evil.example" }, 403],
       [{ Host: "evil.example:4600" }, 403],
       [{ Host: "a b" }, 400],
+      [{ Host: "localhost:99999" }, 400],
+      [{ Host: "999.1.1.1" }, 400],
+      [{ Host: "[::g]" }, 400],
       [{ Origin: "http://evil.example" }, 403],
       [{ Origin: "null" }, 403],
     ] as const) {

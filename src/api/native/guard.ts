@@ -11,7 +11,7 @@ const ipv4 = /^\d{1,3}(?:\.\d{1,3}){3}$/;
 export function hostProblem(headers: Headers, allowedHosts: ReadonlySet<string>): Problem | null {
   const host = headers.get("host") ?? "";
   const match = nameAndPort.exec(host);
-  if (match === null) {
+  if (match === null || !URL.canParse(`http://${host}`)) {
     return { code: "invalid", detail: `The Host header ${JSON.stringify(host)} is not one host` };
   }
   const name = match[2]?.toLowerCase();

@@ -1,0 +1,76 @@
+import { expect, test } from "bun:test";
+import { VirtualClock } from "../../base/virtual.ts";
+import { eventStream } from "./eventStream.ts";
+import { defaultApiLimits } from "./services.ts";
+
+function setUp() {
+  const clock = new VirtualClock();
+  const services = {
+    clock,
+    settings: { version: "0", hostNames: [], limits: { ...defaultApiLimits, heartbeatMs: 100 } },
+    log: () => {},
+  };
+  return { clock, services, abort: new AbortController() };
+}
+
+const format = (item: number) => ({ id: String(item), event: "n", data: item });
+
+async function readChunk(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string> {
+  const { value } = await reader.read();
+  return new TextDecoder().decode(value);
+}
+
+test("nothing is taken from the source before the client took what came before", async () => {
+  const { services, abort } = setUp();
+  let taken = 0;
+  async function* endless() {
+    for (;;) yield ++taken;
+  }
+  const { body } = eventStream(services, abort, endless(), format);
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  expect(await readChunk(reader)).toBe("retry: 500\n\n");
+  expect(await readChunk(reader)).toBe("id: 1\nevent: n\ndata: 1\n\n");
+  await Bun.sleep(10);
+  expect(taken).toBeLessThanOrEqual(2);
+  await reader.cancel();
+});
+
+test("signs of life while there is nothing to tell; when the client goes, the source ends", async () => {
+  const { clock, services, abort } = setUp();
+  let returned = false;
+  const silent: AsyncIterable<number> = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => new Promise(() => {}),
+      return: async () => {
+        returned = true;
+        return { done: true, value: undefined };
+      },
+    }),
+  };
+  const { body } = eventStream(services, abort, silent, format);
+  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  await readChunk(reader);
+  clock.advance(250);
+  expect(await readChunk(reader)).toBe(":\n\n");
+  await reader.cancel();
+  expect(abort.signal.aborted).toBe(true);
+  expect(returned).toBe(true);
+  expect(clock.pending).toBe(0);
+});
+
+test("the stream ends with its source, and breaks with it", async () => {
+  const { clock, services, abort } = setUp();
+  async function* two() {
+    yield 1;
+    yield 2;
+  }
+  const text = await eventStream(services, abort, two(), format).text();
+  expect(text.match(/^id: .*$/gm)).toEqual(["id: 1", "id: 2"]);
+  async function* broken() {
+    yield 1;
+    throw new Error("lost");
+  }
+  const stream = eventStream(services, new AbortController(), broken(), format);
+  await expect(stream.text()).rejects.toThrow("lost");
+  expect(clock.pending).toBe(0);
+});
