@@ -101,7 +101,7 @@ describe("who may ask", () => {
     await problem(await call("/v1/status", { bare: true, headers }), 401);
   });
 
-  test("a rebound name and a foreign page are refused; own names and addresses are not", async () => {
+  test("a rebound name and a foreign page are refused; own names are not", async () => {
     for (const [headers, status] of [
       [{ Host: "evil.example" }, 403],
       [{ Host: "evil.example:4600" }, 403],
@@ -192,7 +192,7 @@ describe("what cannot be", () => {
     }
   });
 
-  test("an exception becomes a 500 with a request id, and only the log has the cause", async () => {
+  test("an exception becomes a 500 with a request id; only the log has the cause", async () => {
     const failing = { ...dependencies(), operations: {} as never };
     const api = createApi(failing);
     const request = new Request("http://localhost/v1/status", {

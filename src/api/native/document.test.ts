@@ -70,7 +70,7 @@ function resolve(pointer: string): unknown {
 
 /** The schema that the document has for a response, as a validator. */
 function documented(route: Route, status: number, mediaType: string): z.ZodType {
-  const { responses } = document.paths[route.spec.path]?.[route.spec.method] ?? { responses: {} };
+  const responses = document.paths[route.spec.path]?.[route.spec.method]?.responses ?? {};
   const response = (responses[status] ?? responses[`${Math.floor(status / 100)}XX`]) as
     | { content?: Record<string, { schema: object }> }
     | undefined;

@@ -15,7 +15,12 @@ function setUp() {
 
 const format = (item: number) => ({ id: String(item), event: "n", data: item });
 
-async function readChunk(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string> {
+function readerOf(response: Response) {
+  if (response.body === null) throw new Error("the response has no body");
+  return response.body.getReader();
+}
+
+async function readChunk(reader: ReturnType<typeof readerOf>): Promise<string> {
   const { value } = await reader.read();
   return new TextDecoder().decode(value);
 }
@@ -26,8 +31,7 @@ test("nothing is taken from the source before the client took what came before",
   async function* endless() {
     for (;;) yield ++taken;
   }
-  const { body } = eventStream(services, abort, endless(), format);
-  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  const reader = readerOf(eventStream(services, abort, endless(), format));
   expect(await readChunk(reader)).toBe("retry: 500\n\n");
   expect(await readChunk(reader)).toBe("id: 1\nevent: n\ndata: 1\n\n");
   await Bun.sleep(10);
@@ -35,7 +39,7 @@ test("nothing is taken from the source before the client took what came before",
   await reader.cancel();
 });
 
-test("signs of life while there is nothing to tell; when the client goes, the source ends", async () => {
+test("signs of life while nothing is told; the source ends with the client", async () => {
   const { clock, services, abort } = setUp();
   let returned = false;
   const silent: AsyncIterable<number> = {
@@ -47,8 +51,7 @@ test("signs of life while there is nothing to tell; when the client goes, the so
       },
     }),
   };
-  const { body } = eventStream(services, abort, silent, format);
-  const reader = (body as ReadableStream<Uint8Array>).getReader();
+  const reader = readerOf(eventStream(services, abort, silent, format));
   await readChunk(reader);
   clock.advance(250);
   expect(await readChunk(reader)).toBe(":\n\n");

@@ -48,7 +48,8 @@ describe("events", () => {
   });
 
   test("a client that comes back with the last id sees only what is after it", async () => {
-    const url = `http://127.0.0.1:${listener.port}/v1/projects/default/apps/hello/releases/1/events`;
+    const path = "/v1/projects/default/apps/hello/releases/1/events";
+    const url = `http://127.0.0.1:${listener.port}${path}`;
     const headers = { Authorization: `Bearer ${adminSecret}`, "Last-Event-ID": "5" };
     const text = await (await fetch(url, { headers })).text();
     expect(text.match(/^event: .*$/gm)).toEqual(["event: end"]);

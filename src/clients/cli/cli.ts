@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import type { CommandLine } from "./commandLine.ts";
 import { addAccessCommands } from "./commands/access.ts";
 import { addAppCommands } from "./commands/apps.ts";
 import { addCompletionCommand } from "./commands/completion.ts";
@@ -9,25 +10,7 @@ import { addReleaseCommands } from "./commands/releases.ts";
 import { addVariableCommands } from "./commands/variables.ts";
 import type { CliContext } from "./context.ts";
 import { exitCodeHelp, exitCodes } from "./failure.ts";
-import { type ActionOutcome, createSession, type Session } from "./session.ts";
-
-export interface CommandOptions {
-  readonly json?: boolean;
-}
-
-/** Runs an action of a command and keeps the exit code it ends with. */
-export type Act = <Options extends CommandOptions>(
-  command: Command,
-  action: (session: Session, args: readonly string[], options: Options) => ActionOutcome,
-) => void;
-
-export interface CommandLine {
-  readonly context: CliContext;
-  /** What stands after `--`; null without one. */
-  readonly afterDashes: () => readonly string[] | null;
-  /** Adds a command with `--json` whose action gets a session. */
-  readonly act: Act;
-}
+import { createSession } from "./session.ts";
 
 export interface Cli {
   /** Further commands may be added to it before `run`. */

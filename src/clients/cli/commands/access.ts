@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { err, ok, type Result } from "../../../base/result.ts";
-import type { CommandLine, CommandOptions } from "../cli.ts";
+import type { CommandLine, CommandOptions } from "../commandLine.ts";
 import { type Failure, usageFailure } from "../failure.ts";
 import { timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";

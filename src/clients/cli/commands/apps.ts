@@ -4,7 +4,7 @@ import { err, ok, type Result } from "../../../base/result.ts";
 import { formatBytes, formatDurationMs } from "../../../base/units.ts";
 import { parseCpuBounds, parseMemoryBounds } from "../../../model/bounds.ts";
 import { unbounded } from "../../../model/limits.ts";
-import type { CommandLine, CommandOptions } from "../cli.ts";
+import type { CommandLine, CommandOptions } from "../commandLine.ts";
 import { exitCodes, type Failure, failure, usageFailure } from "../failure.ts";
 import { describeCause, describePhase, psRow, timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";

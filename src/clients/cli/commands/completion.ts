@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { CommandLine } from "../cli.ts";
+import type { CommandLine } from "../commandLine.ts";
 
 const shells = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof shells)[number];

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { DeployAccepted, DeploymentEvent } from "../../../api/native/client.ts";
 import { err } from "../../../base/result.ts";
 import { formatBytes, formatDurationMs } from "../../../base/units.ts";
-import type { CommandLine, CommandOptions } from "../cli.ts";
+import type { CommandLine, CommandOptions } from "../commandLine.ts";
 import {
   type DeployStep,
   deployFolder,

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { ExecChannel, ExecStart } from "../../../api/native/client.ts";
 import { err, ok, type Result } from "../../../base/result.ts";
-import type { CommandLine, CommandOptions } from "../cli.ts";
+import type { CommandLine, CommandOptions } from "../commandLine.ts";
 import type { CliContext } from "../context.ts";
 import { exitCodes, type Failure, failure, failureOf, usageFailure } from "../failure.ts";
 import type { ActionOutcome, Session } from "../session.ts";

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { LogLine, LogsQuery } from "../../../api/native/client.ts";
 import { err, ok, type Result } from "../../../base/result.ts";
 import { parseDurationMs } from "../../../base/units.ts";
-import type { CommandLine, CommandOptions } from "../cli.ts";
+import type { CommandLine, CommandOptions } from "../commandLine.ts";
 import { type Failure, usageFailure } from "../failure.ts";
 import { timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";

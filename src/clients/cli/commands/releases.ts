@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { Release } from "../../../api/native/client.ts";
-import type { CommandLine } from "../cli.ts";
+import type { CommandLine } from "../commandLine.ts";
 import { timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { err, ok, type Result } from "../../../base/result.ts";
-import type { CommandLine, CommandOptions } from "../cli.ts";
+import type { CommandLine, CommandOptions } from "../commandLine.ts";
 import type { CliContext } from "../context.ts";
 import { failureOfEnd } from "../deployFolder.ts";
 import { exitCodes, type Failure, failure, usageFailure } from "../failure.ts";
