@@ -43,7 +43,9 @@ function tree(): CgroupTree {
     await opened.value.destroy();
     rmSync(runDirectory, { recursive: true, force: true });
     expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(cloud);
-    expect(Bun.spawnSync(["find", "/sys/fs/cgroup", "-name", `lode-${cloud}`]).stdout.length).toBe(0);
+    expect(Bun.spawnSync(["find", "/sys/fs/cgroup", "-name", `lode-${cloud}`]).stdout.length).toBe(
+      0,
+    );
   });
   return opened.value;
 }
@@ -64,7 +66,9 @@ test("processes join, are listed, use CPU, freeze, thaw and die", async () => {
   const group = await tree().create("app-1");
   await group.setLimits({ ...noLimits, cpuMinCores: 0.5, pidsMax: 50 });
   const child = start(group, "while :; do :; done");
-  await until(async () => (await group.pids()).length === 1 && (await group.usage()).cpuTimeUs > 5000);
+  await until(
+    async () => (await group.pids()).length === 1 && (await group.usage()).cpuTimeUs > 5000,
+  );
   expect(await group.pids()).toEqual([child.pid]);
   await group.freeze();
   const frozen = (await group.usage()).cpuTimeUs;
@@ -107,11 +111,14 @@ test("memory above the maximum is an OOM kill, told by an event", async () => {
 test("memory limits grow and shrink live; one below use is refused and nothing dies", async () => {
   const group = await tree().create("resize");
   const mib = 1024 * 1024;
-  const child = start(group, `exec python3 -c '
+  const child = start(
+    group,
+    `exec python3 -c '
 import time
 x = bytearray(64 << 20)
 print("up", flush=True)
-time.sleep(60)'`);
+time.sleep(60)'`,
+  );
   await child.stdout.getReader().read();
   await group.setLimits({ ...noLimits, memoryMaxBytes: 256 * mib });
   await group.setLimits({ ...noLimits, memoryMaxBytes: 512 * mib });
@@ -245,8 +252,12 @@ test("detection: v2 first, then v1, else one line that says why", () => {
 });
 
 test("weights and quotas", () => {
-  expect([sharesOf(null), sharesOf(0.25), sharesOf(2), sharesOf(1000)]).toEqual([10, 256, 2048, 262_144]);
-  expect([weightOf(null), weightOf(0.25), weightOf(2), weightOf(1000)]).toEqual([1, 25, 200, 10_000]);
+  expect([sharesOf(null), sharesOf(0.25), sharesOf(2), sharesOf(1000)]).toEqual([
+    10, 256, 2048, 262_144,
+  ]);
+  expect([weightOf(null), weightOf(0.25), weightOf(2), weightOf(1000)]).toEqual([
+    1, 25, 200, 10_000,
+  ]);
   expect(quotaOf(0.5)).toEqual({ quotaUs: 10_000, periodUs: 20_000 });
   expect(quotaOf(0.01)).toEqual({ quotaUs: 1000, periodUs: 100_000 });
   expect(quotaOf(0.0001)).toEqual({ quotaUs: 1000, periodUs: 1_000_000 });

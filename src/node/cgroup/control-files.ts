@@ -1,5 +1,6 @@
 import { readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import type { Clock } from "../../base/time.ts";
+import { pause } from "../linux/time.ts";
 
 /**
  * Access to cgroup files. Synchronous on purpose: they are memory, a read takes 5–10 µs, and
@@ -48,12 +49,6 @@ export function readField(path: string, key: string): number {
 export function readPids(directory: string): number[] {
   const text = readControl(`${directory}/cgroup.procs`);
   return text === null || text === "" ? [] : text.split("\n").map(Number);
-}
-
-export function pause(clock: Clock, delayMs: number): Promise<void> {
-  return new Promise((resolve) => {
-    clock.after(delayMs, resolve);
-  });
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { Clock } from "../../base/time.ts";
-import { codeOf, pause } from "./control-files.ts";
+import { pause } from "../linux/time.ts";
+import { codeOf } from "./control-files.ts";
 
 /** What killing needs of a cgroup. */
 export interface Killable {

@@ -2,13 +2,13 @@ import { ptr } from "bun:ffi";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from "node:fs";
 import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/time.ts";
-import { libc, mount, must, unmount } from "../linux/libc.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
+import { libc, mount, must, unmount } from "../linux/libc.ts";
+import { pause } from "../linux/time.ts";
 import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
 import {
   isCgroupName,
   mustWrite,
-  pause,
   readControl,
   readField,
   readNumber,

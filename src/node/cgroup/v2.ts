@@ -3,11 +3,11 @@ import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
+import { pause } from "../linux/time.ts";
 import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
 import {
   isCgroupName,
   mustWrite,
-  pause,
   readControl,
   readField,
   readNumber,

@@ -97,9 +97,10 @@ export function mount(
   flags: number,
   data: string | null,
 ): Result<number, SystemError> {
-  const texts = [source, target, type, data ?? ""].map(cString);
-  const [from, to, kind, options] = texts.map((text) => ptr(text));
-  const result = libc.mount(from!, to!, kind!, BigInt(flags), data === null ? null : options!);
+  const [from, to, kind] = [cString(source), cString(target), cString(type)];
+  const options = data === null ? null : cString(data);
+  const optionsPointer = options === null ? null : ptr(options);
+  const result = libc.mount(ptr(from), ptr(to), ptr(kind), BigInt(flags), optionsPointer);
   return attempt(`mount ${type} at ${target}`, result);
 }
 

@@ -5,7 +5,8 @@ import type { Cgroup } from "../cgroup/cgroup.ts";
 import { mustWrite } from "../cgroup/control-files.ts";
 import { hardLimits, makePipe, memoryFile } from "../linux/files.ts";
 import { readStartTicks } from "../linux/identity.ts";
-import { attempt, describe, libc, must } from "../linux/libc.ts";
+import { attempt, describe, libc } from "../linux/libc.ts";
+import { inNetworkNamespace } from "../linux/namespaces.ts";
 import {
   bubblewrapArguments,
   type ChainDescriptors,
@@ -74,7 +75,7 @@ export function startChain(request: ChainRequest): LaunchedSandbox {
     const program = join === null ? spec.argv : [...enterWrapper(join), ...spec.argv];
     const command = [request.host.bubblewrap, "--args", String(argsNumber), "--", ...program];
     if (gate !== null) own(gate.write);
-    const child = inNetworkOf(request, own, () =>
+    const spawn = () =>
       Bun.spawn([shell, "-c", chainScript(spec, gateNumber), "lode", ...command], {
         stdio: [io.stdin ?? "ignore", io.stdout ?? "ignore", io.stderr ?? "ignore", ...table.all],
         ...(bornIn === null ? {} : { cgroup: bornIn }),
@@ -83,8 +84,9 @@ export function startChain(request: ChainRequest): LaunchedSandbox {
         env: {},
         cwd: "/",
         detached: true,
-      }),
-    );
+      });
+    const network = networkToEnter(spec, request.childPid);
+    const child = network === null ? spawn() : inNetworkNamespace(network, spawn);
     child.unref();
     if (gate !== null) {
       for (const path of request.cgroup.joinPaths) mustWrite(path, String(child.pid));
@@ -149,32 +151,6 @@ function joinNamespaces(
   if (!outer.ok) throw new Error(`user namespace of ${childPid}: ${describe(outer.error)}`);
   const pids = own(openSync(`/proc/${childPid}/ns/pid`, "r"));
   return { outer: table.add(own(outer.value)), inner: table.add(inner), pids: table.add(pids) };
-}
-
-/**
- * Runs `spawn`, which must be synchronous, with this thread in the network namespace that
- * its child shall have. If the way back failed, lode itself would be cut off: it crashes.
- */
-function inNetworkOf<Value>(
-  { spec, childPid }: ChainRequest,
-  own: (descriptor: number) => number,
-  spawn: () => Value,
-): Value {
-  const target = networkToEnter(spec, childPid);
-  if (target === null) return spawn();
-  const networkNamespace = 0x4000_0000;
-  const home = own(openSync("/proc/thread-self/ns/net", "r"));
-  const away = own(openSync(target, "r"));
-  must(`setns to ${target}`, libc.setns(away, networkNamespace));
-  try {
-    return spawn();
-  } finally {
-    const back = attempt("setns", libc.setns(home, networkNamespace));
-    if (!back.ok) {
-      process.stderr.write(`lode: cannot leave ${target}: ${describe(back.error)}\n`);
-      process.abort();
-    }
-  }
 }
 
 /** An empty network is made by bubblewrap, so only a second program can enter it. */

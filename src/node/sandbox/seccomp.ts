@@ -140,8 +140,7 @@ function terminalGuard(): Uint8Array {
     [jumpIfEqual, 0, count + 2, ioctl],
     [loadWord, 0, 0, offset.secondArgumentLow],
     ...deniedRequests.map(
-      (request, at) =>
-        [jumpIfEqual, count - 1 - at, at === count - 1 ? 1 : 0, request] as const,
+      (request, at) => [jumpIfEqual, count - 1 - at, at === count - 1 ? 1 : 0, request] as const,
     ),
     [give, 0, 0, actionErrno | errnoNotPermitted],
   ];

@@ -1,0 +1,344 @@
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { assert } from "../../base/assert.ts";
+import type { Clock } from "../../base/time.ts";
+import type { Egress } from "../../model/release.ts";
+import { inNetworkNamespace } from "../linux/namespaces.ts";
+import { pause } from "../linux/time.ts";
+import {
+  addressesPerBridge,
+  bridgeCount,
+  bridgePrefix,
+  firstSlotOffset,
+  formatAddress,
+  lastSlotOffset,
+  type Range,
+} from "./addresses.ts";
+import { makeBridge } from "./bridges.ts";
+import { complaintOf, runBatch, spawnBatch, tryBatch } from "./commands.ts";
+import { restoreForwarding } from "./forwarding.ts";
+import type { Network, NetworkSlot } from "./network.ts";
+import { isLoopback, readResolvers, resolversVersion } from "./resolvers.ts";
+import {
+  egressRules,
+  networkNames,
+  removeEgressRules,
+  resolverRules,
+  sourceElement,
+} from "./rules.ts";
+
+/** The kernel forgets a UDP exchange after 30–120 s; an address rests that long. */
+const restMs = 120_000;
+const slotsPerBatch = 16;
+const namespaceDirectory = "/run/netns";
+
+export interface NetworkState {
+  readonly cloud: string;
+  readonly runDirectory: string;
+  readonly poolSize: number;
+  readonly clock: Clock;
+  readonly subnet: Range;
+  readonly nameServers: readonly string[];
+}
+
+/**
+ * A slot's life; the kernel objects (namespace, veth pair, address) exist in every state:
+ *
+ *     made → ready —acquire→ given —release→ resting —2 min→ ready
+ *                              └── with an egress exception —release→ removed
+ *     found at start → orphan —adopt→ given
+ *                        └── removeOrphans→ removed
+ *
+ * A rested slot is as good as a new one: its namespace is empty, the app had no right to
+ * change anything in it, and the kernel has forgotten the connections of its address.
+ */
+export class LinuxNetwork implements Network {
+  readonly gatewayAddress: string;
+  readonly #state: NetworkState;
+  readonly #names: ReturnType<typeof networkNames>;
+  readonly #ready: NetworkSlot[] = [];
+  readonly #resting: { readonly slot: NetworkSlot; readonly until: number }[] = [];
+  readonly #given = new Map<string, { slot: NetworkSlot; excepted: boolean }>();
+  readonly #orphans = new Set<string>();
+  /** Indices of all slots that exist. */
+  readonly #indices = new Set<number>();
+  readonly #bridges = new Map<number, Promise<void>>();
+  readonly #lastOffsets = new Map<number, number>();
+  #resolversVersion = "";
+  #refilling: Promise<void> | null = null;
+  #closed = false;
+
+  constructor(state: NetworkState) {
+    this.#state = state;
+    this.#names = networkNames(state.cloud);
+    this.gatewayAddress = formatAddress(state.subnet.base + 1);
+  }
+
+  /** Finds what an earlier lode left and begins to fill the pool. */
+  async start(): Promise<void> {
+    const interfaces = readdirSync("/sys/class/net");
+    for (let number = 0; number < bridgeCount; number++) {
+      if (interfaces.includes(this.#names.bridge(number))) {
+        this.#bridges.set(number, Promise.resolve());
+      }
+    }
+    for (const name of this.#existing()) {
+      this.#orphans.add(name);
+      this.#indices.add(this.#indexOf(name));
+    }
+    const found = [...this.#orphans].map((name) => this.#slot(this.#indexOf(name)));
+    await runBatch("nft", this.#sources(found, "add"));
+    await this.#refreshResolvers();
+    this.#refill();
+  }
+
+  async acquire(egress: Egress): Promise<NetworkSlot> {
+    assert(!this.#closed, "acquire on a closed network");
+    await this.#refreshResolvers();
+    this.#wakeRested();
+    const slot = this.#ready.shift() ?? (await this.#make(1))[0];
+    assert(slot !== undefined, "a slot was made");
+    const rules = egressRules(this.#state.cloud, slot, egress);
+    this.#given.set(slot.name, { slot, excepted: rules !== "" });
+    this.#refill();
+    await runBatch("nft", rules);
+    return slot;
+  }
+
+  async release(slot: NetworkSlot): Promise<void> {
+    const given = this.#given.get(slot.name);
+    if (given === undefined) return;
+    this.#given.delete(slot.name);
+    if (given.excepted) {
+      await this.#remove([slot]);
+      return;
+    }
+    this.#resting.push({ slot, until: this.#state.clock.now() + restMs });
+    const spare = Math.max(0, this.#resting.length - Math.max(this.#state.poolSize, slotsPerBatch));
+    await this.#remove(this.#resting.splice(0, spare).map((resting) => resting.slot));
+  }
+
+  async adopt(name: string): Promise<NetworkSlot | null> {
+    if (!this.#orphans.delete(name)) return null;
+    const slot = this.#slot(this.#indexOf(name));
+    if (!existsSync(slot.namespacePath) || !existsSync(`/sys/class/net/${name}`)) {
+      await this.#remove([slot]);
+      return null;
+    }
+    // Whether it has an exception is known to the kernel only; so it is removed at the end.
+    this.#given.set(name, { slot, excepted: true });
+    return slot;
+  }
+
+  async removeOrphans(): Promise<number> {
+    const slots = [...this.#orphans].map((name) => this.#slot(this.#indexOf(name)));
+    this.#orphans.clear();
+    await this.#remove(slots);
+    return slots.length;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#refilling;
+  }
+
+  async destroy(): Promise<void> {
+    await this.close();
+    const { cloud, runDirectory } = this.#state;
+    await this.#removeLinks(this.#existing());
+    const bridges = Array.from({ length: bridgeCount }, (_, number) => this.#names.bridge(number));
+    await tryBatch("ip", bridges.map((bridge) => `link del ${bridge}\n`).join(""));
+    const { table } = this.#names;
+    await tryBatch("nft", `delete table inet ${table}\ndelete table bridge ${table}\n`);
+    restoreForwarding(runDirectory);
+    const left = this.#existing();
+    assert(left.length === 0, `network of cloud ${cloud}: ${left.join(", ")} could not be removed`);
+  }
+
+  /** In the background. What fails here fails again, and is told, when a slot is wanted. */
+  #refill(): void {
+    if (this.#refilling !== null || this.#closed) return;
+    this.#refilling = this.#fillPool()
+      .catch(() => undefined)
+      .then(() => {
+        this.#refilling = null;
+      });
+  }
+
+  async #fillPool(): Promise<void> {
+    for (;;) {
+      this.#wakeRested();
+      const missing = this.#state.poolSize - this.#ready.length;
+      if (missing <= 0 || this.#closed) return;
+      this.#ready.push(...(await this.#make(Math.min(missing, slotsPerBatch))));
+    }
+  }
+
+  #wakeRested(): void {
+    const now = this.#state.clock.now();
+    const count = this.#resting.findIndex(({ until }) => until > now);
+    const rested = this.#resting.splice(0, count === -1 ? this.#resting.length : count);
+    this.#ready.push(...rested.map(({ slot }) => slot));
+  }
+
+  async #make(count: number): Promise<NetworkSlot[]> {
+    const slots = Array.from({ length: count }, () => this.#slot(this.#takeIndex()));
+    try {
+      await Promise.all(slots.map((slot) => this.#ensureBridge(this.#bridgeOf(slot))));
+      const links = slots.map((slot) => linkLines(slot, this.#names.bridge(this.#bridgeOf(slot))));
+      await runBatch("ip", links.join(""));
+      const sources = runBatch("nft", this.#sources(slots, "add"));
+      await Promise.all(slots.map((slot) => this.#configure(slot)));
+      await sources;
+      return slots;
+    } catch (error) {
+      await this.#remove(slots);
+      throw error;
+    }
+  }
+
+  async #configure(slot: NetworkSlot): Promise<void> {
+    const index = this.#indexOf(slot.name);
+    const base = this.#state.subnet.base + this.#bridgeOf(slot) * addressesPerBridge;
+    const lines = [
+      "link set lo up",
+      `address add ${formatAddress(this.#state.subnet.base + index)}/${bridgePrefix} dev eth0`,
+      "link set eth0 up",
+      `route add default via ${formatAddress(base + 1)}`,
+      "",
+    ];
+    const child = inNetworkNamespace(slot.namespacePath, () => {
+      for (const [path, value] of slotSettings) writeSetting(path, value);
+      return spawnBatch("ip", lines.join("\n"));
+    });
+    const complaint = await complaintOf(child);
+    if (complaint !== null) throw new Error(`network slot ${slot.name}: ${complaint}`);
+  }
+
+  async #remove(slots: readonly NetworkSlot[]): Promise<void> {
+    if (slots.length === 0) return;
+    const { cloud } = this.#state;
+    const exceptions = slots.map((slot) => tryBatch("nft", removeEgressRules(cloud, slot)));
+    const sources = slots.map((slot) => tryBatch("nft", this.#sources([slot], "delete")));
+    await Promise.all([...exceptions, ...sources]);
+    await this.#removeLinks(slots.map(({ name }) => name));
+    for (const slot of slots) this.#indices.delete(this.#indexOf(slot.name));
+  }
+
+  /**
+   * The kernel takes a namespace's veth pair away with it, many at once, in the background;
+   * removing each pair by itself takes 30 ms. What stays (a process still lives in the
+   * namespace) is removed by name.
+   */
+  async #removeLinks(names: readonly string[]): Promise<void> {
+    await tryBatch("ip", names.map((name) => `netns del ${name}\n`).join(""));
+    const left = () => names.filter((name) => existsSync(`/sys/class/net/${name}`));
+    for (let attempt = 0; attempt < 100 && left().length > 0; attempt++) {
+      await pause(this.#state.clock, 5);
+    }
+    await tryBatch(
+      "ip",
+      left()
+        .map((name) => `link del ${name}\n`)
+        .join(""),
+    );
+  }
+
+  /** On the first bridge with room, the next address in turn, so that none is reused soon. */
+  #takeIndex(): number {
+    const perBridge = lastSlotOffset - firstSlotOffset + 1;
+    for (let bridge = 0; bridge < bridgeCount; bridge++) {
+      const last = this.#lastOffsets.get(bridge) ?? 0;
+      for (let step = 1; step <= perBridge; step++) {
+        const turn = (last + step) % perBridge;
+        const index = bridge * addressesPerBridge + firstSlotOffset + turn;
+        if (this.#indices.has(index)) continue;
+        this.#lastOffsets.set(bridge, turn);
+        this.#indices.add(index);
+        return index;
+      }
+    }
+    throw new Error(`all ${perBridge * bridgeCount} addresses of this node are in use`);
+  }
+
+  #ensureBridge(number: number): Promise<void> {
+    const existing = this.#bridges.get(number);
+    if (existing !== undefined) return existing;
+    const made = makeBridge(this.#state.cloud, number, this.#state.subnet).then(() => {
+      this.#resolversVersion = "";
+    });
+    this.#bridges.set(number, made);
+    made.catch(() => this.#bridges.delete(number));
+    return made;
+  }
+
+  /** The host's resolvers change with its networks; the next start of an app follows. */
+  async #refreshResolvers(): Promise<void> {
+    const version = resolversVersion();
+    if (version === this.#resolversVersion) return;
+    this.#resolversVersion = version;
+    const { cloud, nameServers } = this.#state;
+    const resolvers = readResolvers();
+    const routeLocal = resolvers.some(isLoopback) ? "1" : "0";
+    for (const number of this.#bridges.keys()) {
+      const bridge = this.#names.bridge(number);
+      writeSetting(`ipv4/conf/${bridge}/route_localnet`, routeLocal);
+      writeSetting(`ipv6/conf/${bridge}/disable_ipv6`, "1");
+    }
+    await runBatch("nft", resolverRules(cloud, nameServers, resolvers));
+  }
+
+  #sources(slots: readonly NetworkSlot[], change: "add" | "delete"): string {
+    return slots.map((slot) => sourceElement(this.#state.cloud, slot, change)).join("");
+  }
+
+  /** Names of slots of which anything exists on the host. */
+  #existing(): string[] {
+    const { slotPrefix } = this.#names;
+    const namespaces = existsSync(namespaceDirectory) ? readdirSync(namespaceDirectory) : [];
+    const names = [...namespaces, ...readdirSync("/sys/class/net")];
+    return [...new Set(names.filter((name) => name.startsWith(slotPrefix)))];
+  }
+
+  #slot(index: number): NetworkSlot {
+    const name = this.#names.slot(index);
+    return {
+      name,
+      namespacePath: `${namespaceDirectory}/${name}`,
+      address: formatAddress(this.#state.subnet.base + index),
+    };
+  }
+
+  #indexOf(name: string): number {
+    return Number(name.slice(this.#names.slotPrefix.length));
+  }
+
+  #bridgeOf(slot: NetworkSlot): number {
+    return Math.floor(this.#indexOf(slot.name) / addressesPerBridge);
+  }
+}
+
+/** Below /proc/sys/net. No IPv6 but on loopback; every port may be bound by the app. */
+const slotSettings: readonly (readonly [path: string, value: string])[] = [
+  ["ipv4/ip_unprivileged_port_start", "0"],
+  ["ipv6/conf/default/disable_ipv6", "1"],
+  ["ipv6/conf/eth0/disable_ipv6", "1"],
+];
+
+/** A kernel without IPv6 has not all of them. */
+function writeSetting(path: string, value: string): void {
+  const full = `/proc/sys/net/${path}`;
+  if (existsSync(full)) writeFileSync(full, value);
+}
+
+/** Ports are isolated: they reach the bridge itself and no other port. */
+function linkLines({ name }: NetworkSlot, bridge: string): string {
+  return [
+    `netns add ${name}`,
+    `link add ${name} type veth peer name eth0 netns ${name}`,
+    `link set ${name} addrgenmode none`,
+    `link set ${name} master ${bridge}`,
+    `link set ${name} type bridge_slave isolated on`,
+    `link set ${name} up`,
+    "",
+  ].join("\n");
+}
