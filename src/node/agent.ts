@@ -19,6 +19,7 @@ import { follow } from "./follow.ts";
 import { prepareHost } from "./host.ts";
 import { Instance } from "./instance.ts";
 import type { InstanceFile } from "./instance-files.ts";
+import { gatewayCgroupPrefix } from "./paths.ts";
 
 // The agent runs what the ledger assigns to its node. It is level-triggered: it follows the
 // assignments, compares them with the instances that it has, and lets each instance make up
@@ -168,6 +169,7 @@ class NodeAgent implements Agent {
     this.#left.clear();
     for (const name of await cgroups.list()) {
       if (this.#running.instances.has(name as InstanceId)) continue;
+      if (name.startsWith(gatewayCgroupPrefix)) continue;
       const cgroup = await cgroups.open(name);
       await cgroup?.kill();
       await cgroup?.remove();

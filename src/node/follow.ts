@@ -37,7 +37,8 @@ export async function follow(
     watch = first;
     while (!cancelled) {
       if (watch !== null) {
-        for await (const batch of watch) for (const change of batch.changes) follower.change(change);
+        for await (const batch of watch)
+          for (const change of batch.changes) follower.change(change);
       }
       if (cancelled) return;
       await new Promise<void>((resolve) => clock.after(retryMs, resolve));

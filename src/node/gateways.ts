@@ -1,6 +1,11 @@
 import type { Wire } from "../fabric/wire.ts";
 import type { InstanceId } from "../model/names.ts";
-import { type GatewayLoad, type QuiesceReply, type QuiesceRequest, subjects } from "../model/wire.ts";
+import {
+  type GatewayLoad,
+  type QuiesceReply,
+  type QuiesceRequest,
+  subjects,
+} from "../model/wire.ts";
 import type { Input } from "./decide/machine.ts";
 
 const quiesceTimeoutMs = 1000;
@@ -29,9 +34,13 @@ export function createGateways(
 
   async function ask(gateway: string, instance: InstanceId): Promise<QuiesceReply | "unclear"> {
     const request: QuiesceRequest = { instance };
-    const reply = await wire.request(subjects.gatewayQuiesce(gateway), { ...request }, {
-      timeoutMs: quiesceTimeoutMs,
-    });
+    const reply = await wire.request(
+      subjects.gatewayQuiesce(gateway),
+      { ...request },
+      {
+        timeoutMs: quiesceTimeoutMs,
+      },
+    );
     if (reply.ok) return reply.value as unknown as QuiesceReply;
     if (reply.error.code !== "noResponder") return "unclear";
     // It is gone, and its requests with it.

@@ -23,7 +23,8 @@ export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
   ];
   rmSync(nodePaths.builds(paths), { recursive: true, force: true });
   for (const folder of passed) makeFolder(folder, 0o711);
-  for (const folder of [nodePaths.instances(paths), nodePaths.logs(paths)]) makeFolder(folder, 0o700);
+  for (const folder of [nodePaths.instances(paths), nodePaths.logs(paths)])
+    makeFolder(folder, 0o700);
   makeFolder(nodePaths.statuses(paths), 0o700);
   // Gateways are shown this folder and nothing above it.
   makeFolder(dataPaths.appSockets(paths), 0o711);

@@ -119,7 +119,9 @@ export class Instance {
   /** A new one: nothing of it is here. */
   async begin(): Promise<void> {
     const release = await this.#context.release(this.assignment);
-    const listen = release.ok ? release.value.config.processes[this.assignment.process]?.listen : "none";
+    const listen = release.ok
+      ? release.value.config.processes[this.assignment.process]?.listen
+      : "none";
     this.#state = { ...this.#state, takesRequests: listen !== "none" };
     this.#save();
     this.feed({ kind: "start" });
@@ -229,7 +231,18 @@ export class Instance {
     const { wasHealthy, restarts, lastExit } = this.#state;
     const phase = phaseOf(this.situation);
     const usage = this.process === null ? null : this.#usage;
-    return { instance, project, app, release, process, phase, wasHealthy, restarts, lastExit, usage };
+    return {
+      instance,
+      project,
+      app,
+      release,
+      process,
+      phase,
+      wasHealthy,
+      restarts,
+      lastExit,
+      usage,
+    };
   }
 
   /** Reads its use; returns the cores in use, or null when it does not run. */
@@ -526,11 +539,7 @@ function afterBoot(state: InstanceState): InstanceState {
 
 const killed = 128 + 9;
 
-function causeOf(
-  exit: ProcessEnd["exit"],
-  oomKills: number,
-  limitBytes: number | null,
-): ExitCause {
+function causeOf(exit: ProcessEnd["exit"], oomKills: number, limitBytes: number | null): ExitCause {
   const wasKilled =
     (exit.kind === "signal" && exit.signal === "SIGKILL") ||
     (exit.kind === "exit" && exit.code === killed);

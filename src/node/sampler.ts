@@ -23,10 +23,7 @@ export interface Sampler {
   close(): void;
 }
 
-export function createSampler(
-  clock: Clock,
-  instances: ReadonlyMap<InstanceId, Instance>,
-): Sampler {
+export function createSampler(clock: Clock, instances: ReadonlyMap<InstanceId, Instance>): Sampler {
   const plans = new Map<InstanceId, Plan>();
   let running = false;
 

@@ -1,6 +1,13 @@
 import type { Timestamp } from "../../base/time.ts";
 import { formatDurationMs } from "../../base/units.ts";
-import { type InstanceState, type Quiesce, type Situation, type Step, stay, stopping } from "./state.ts";
+import {
+  type InstanceState,
+  type Quiesce,
+  type Situation,
+  type Step,
+  stay,
+  stopping,
+} from "./state.ts";
 
 // Sleep and drain: both end a running process without losing a request. The gateways are asked
 // to send nothing more and tell what is still in flight; only when nothing is does the process
@@ -136,6 +143,8 @@ export function onSleep(state: InstanceState, now: Timestamp): Step {
   const { situation } = state;
   if (!state.takesRequests || state.task) return stay(state);
   if (situation.state === "backing-off") {
+    // A request waits for the restart: it is answered first.
+    if (state.wakeWanted) return stay(state);
     return stay({ ...state, situation: { state: "asleep", since: now } });
   }
   if (situation.state !== "running" || situation.quiesce?.why === "drain") return stay(state);

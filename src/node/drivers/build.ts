@@ -92,7 +92,9 @@ export function createBuilder(dependencies: BuildDependencies): Builder {
     let job = jobs.get(step.cacheKey);
     if (job === undefined) {
       const listeners = new Set([listener]);
-      const result = inTurn((uid) => buildLayer(dependencies, from, step, uid, layer, listeners, abort.signal));
+      const result = inTurn((uid) =>
+        buildLayer(dependencies, from, step, uid, layer, listeners, abort.signal),
+      );
       job = { listeners, result: result.finally(() => jobs.delete(step.cacheKey)) };
       jobs.set(step.cacheKey, job);
     } else {
@@ -156,7 +158,13 @@ async function buildLayer(
   try {
     await makeWorkspace(directory, from, step, uid);
     const output = (line: string) => tell((listener) => listener.output(line));
-    const ran = await runJob(dependencies, { directory, uid, commands: step.commands, output, signal });
+    const ran = await runJob(dependencies, {
+      directory,
+      uid,
+      commands: step.commands,
+      output,
+      signal,
+    });
     if (!ran.ok) return ran;
     const kept = await keep(directory, step, layer);
     if (!kept.ok) return err({ reason: kept.error, logTail: [] });

@@ -12,7 +12,10 @@ import { eachOf, removeTree } from "./tree.ts";
 /** Release trees on disk: root-owned, entered only by root and the app's own group. */
 export interface Layout {
   /** The tree's path; laid out on the first call, shared by concurrent ones. */
-  ensure(manifest: Digest, app: { uidOffset: number; gid: number }): Promise<Result<string, string>>;
+  ensure(
+    manifest: Digest,
+    app: { uidOffset: number; gid: number },
+  ): Promise<Result<string, string>>;
   /** Removes the trees of an app that is gone. */
   forget(uidOffset: number): Promise<void>;
 }
@@ -30,7 +33,13 @@ export function createLayout(paths: CloudPaths, blobs: Blobs, random: Random): L
   }
 
   async function layOut(tree: string, digest: Digest, gid: number) {
-    if (await stat(tree).then(() => true, () => false)) return ok(tree);
+    if (
+      await stat(tree).then(
+        () => true,
+        () => false,
+      )
+    )
+      return ok(tree);
     const read = await readManifest(blobs, digest);
     if (!read.ok) return read;
     await mkdir(dirname(tree), { recursive: true, mode: 0o755 });

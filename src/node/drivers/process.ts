@@ -243,8 +243,14 @@ async function ready(
     }
     if (listen === "unix") {
       const path = endpointPath(paths, instance);
-      const listens = await socketReady(socketPlace(paths, instance), path, request.uid, ended.signal);
-      if (!listens) return err(`the app did not begin to serve within ${formatDurationMs(timeoutMs)}`);
+      const listens = await socketReady(
+        socketPlace(paths, instance),
+        path,
+        request.uid,
+        ended.signal,
+      );
+      if (!listens)
+        return err(`the app did not begin to serve within ${formatDurationMs(timeoutMs)}`);
       const endpoint = { kind: "unix" as const, path };
       if (check === null || check.path === null) return ok(endpoint);
       const healthy = await answers(endpoint, check, clock, ended.signal);

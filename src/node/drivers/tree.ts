@@ -95,7 +95,8 @@ async function copyEntry(from: string, to: string, options: CopyOptions): Promis
     await lchown(to, options.uid, options.uid);
   } else if (found.isDirectory()) {
     await makeDirectory(to, options.uid);
-    for (const name of await readdir(from)) await copyEntry(join(from, name), join(to, name), options);
+    for (const name of await readdir(from))
+      await copyEntry(join(from, name), join(to, name), options);
   } else if (found.isFile() && options.files === "link") {
     await link(from, to);
   } else if (found.isFile()) {

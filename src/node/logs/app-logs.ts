@@ -129,7 +129,9 @@ function ownersIn(folder: string, project: ProjectName, app: AppName): LogOwner[
 function changedAt(directory: string): Timestamp {
   const files = ["out", "events"];
   return Math.max(
-    ...files.map((name) => statSync(join(directory, name), { throwIfNoEntry: false })?.mtimeMs ?? 0),
+    ...files.map(
+      (name) => statSync(join(directory, name), { throwIfNoEntry: false })?.mtimeMs ?? 0,
+    ),
   );
 }
 

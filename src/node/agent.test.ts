@@ -1,0 +1,741 @@
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { request as httpRequest } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Json } from "../base/json.ts";
+import { createMemoryBlobs } from "../fabric/memory/blobs.ts";
+import { createMemoryLedger } from "../fabric/memory/ledger.ts";
+import { createMemoryWire } from "../fabric/memory/wire.ts";
+import { systemClock, systemRandom } from "../fabric/system.ts";
+import type { Assignment, Endpoint, InstancePhase } from "../model/instance.ts";
+import { keys } from "../model/keys.ts";
+import { defaultLimits, type Limits } from "../model/limits.ts";
+import {
+  type AppName,
+  type Digest,
+  defaultProject,
+  type InstanceId,
+  type NodeName,
+  type ProcessType,
+  webProcess,
+} from "../model/names.ts";
+import type {
+  BuildStep,
+  Command,
+  Listen,
+  ManifestEntry,
+  Release,
+  ReleaseConfig,
+} from "../model/release.ts";
+import {
+  type ExecOutput,
+  type ExecRequest,
+  type LogsReply,
+  type NodeReport,
+  subjects,
+  type WakeReply,
+} from "../model/wire.ts";
+import { type Agent, createAgent } from "./agent.ts";
+import { openCgroupTree } from "./cgroup/detect.ts";
+import { createExitWatcher } from "./linux/exit-watcher.ts";
+import { openKernelEvents } from "./linux/kernel-events.ts";
+import { openNetwork } from "./network/open.ts";
+import { cloudPaths, dataPaths, nodePaths } from "./paths.ts";
+import { openSandbox } from "./sandbox/open.ts";
+
+// The agent on the real thing: sandboxes, cgroups, network namespaces, files. Only the fabric
+// is in memory.
+
+setDefaultTimeout(60_000);
+const node = "n1" as NodeName;
+
+const cleanups: (() => void | Promise<void>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+interface Cloud {
+  readonly ledger: ReturnType<typeof createMemoryLedger>;
+  readonly wire: ReturnType<typeof createMemoryWire>;
+  readonly blobs: ReturnType<typeof createMemoryBlobs>;
+  readonly paths: ReturnType<typeof cloudPaths>;
+  agent: Agent;
+  uidBase: number;
+  gateways: string[];
+  /** As a new lode does after the old one's end. */
+  restart(): Promise<void>;
+}
+
+async function startCloud(): Promise<Cloud> {
+  const id = systemRandom.token(6);
+  const data = mkdtempSync(join(tmpdir(), "lode-agent-"));
+  const paths = cloudPaths(data, id);
+  mkdirSync(paths.run, { recursive: true });
+  const ledger = createMemoryLedger({ clock: systemClock });
+  const wire = createMemoryWire();
+  const blobs = createMemoryBlobs();
+  const uidBase = 300_000 + Math.floor(systemRandom.next() * 1000) * 1000;
+  let closeHost = async (): Promise<void> => {};
+
+  const openHost = async () => {
+    const runDirectory = paths.run;
+    const opened = await openNetwork({ cloud: id, runDirectory, poolSize: 2, clock: systemClock });
+    const { network, nameServers } = must(opened);
+    const events = must(openKernelEvents());
+    const cgroups = must(
+      openCgroupTree({ cloud: id, runDirectory: paths.run, clock: systemClock, events }),
+    );
+    const exits = createExitWatcher(events);
+    const sandbox = must(
+      openSandbox({
+        runDirectory: paths.run,
+        nameServers,
+        cgroups,
+        network,
+        clock: systemClock,
+      }),
+    );
+    closeHost = async () => {
+      await network.close();
+      exits.close();
+      events.close();
+    };
+    return { cgroups, sandbox, exits, network };
+  };
+  let host = await openHost();
+  const open = () =>
+    createAgent({
+      ...{ node, paths, ledger, wire, blobs, uidBase, ...host },
+      clock: systemClock,
+      random: systemRandom,
+      openSecret: (sealed) => sealed.replace("sealed:", ""),
+      gateways: () => cloud.gateways,
+      graceMs: 2000,
+    });
+  const cloud: Cloud = {
+    ...{ ledger, wire, blobs, paths, uidBase },
+    gateways: [],
+    agent: open(),
+    async restart() {
+      await cloud.agent.close();
+      await closeHost();
+      host = await openHost();
+      cloud.agent = open();
+      must(await cloud.agent.start());
+    },
+  };
+  cleanups.push(async () => {
+    await cloud.agent.stopAll();
+    await host.cgroups.destroy();
+    await host.network.destroy();
+    await closeHost();
+    rmSync(data, { recursive: true, force: true });
+    rmSync(paths.run, { recursive: true, force: true });
+  });
+  must(await cloud.agent.start());
+  return cloud;
+}
+
+function must<Value>(result: { ok: true; value: Value } | { ok: false; error: unknown }): Value {
+  if (!result.ok) throw new Error(JSON.stringify(result.error));
+  return result.value;
+}
+
+type Files = Readonly<Record<string, string | { readonly run: string }>>;
+
+interface AppOptions {
+  readonly command: Command;
+  readonly listen: Listen;
+  readonly process?: ProcessType;
+  readonly build?: readonly BuildStep[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly secrets?: Readonly<Record<string, string>>;
+  readonly limits?: Limits;
+  readonly idleMs?: number;
+  readonly keepAwake?: boolean;
+  readonly healthPath?: string;
+  readonly timeoutMs?: number;
+}
+
+let lastOffset = 0;
+
+/** Records an app's release and one assignment of it, as control does. */
+async function deploy(
+  cloud: Cloud,
+  name: string,
+  files: Files,
+  options: AppOptions,
+): Promise<Assignment> {
+  const app = name as AppName;
+  const process = options.process ?? webProcess;
+  lastOffset += 1;
+  const limits = options.limits ?? defaultLimits;
+  const health = { path: options.healthPath ?? null, timeoutMs: options.timeoutMs ?? 10_000 };
+  const config: ReleaseConfig = {
+    recognition: { kind: "fetch", reason: "a test" },
+    processes: { [process]: { command: options.command, listen: options.listen } },
+    build: options.build ?? [],
+    http: options.listen === "none" ? null : { process, hosts: [], health },
+    limits,
+    scale: { min: 0, max: 1, idleMs: 300_000 },
+    egress: { kind: "public" },
+    env: {},
+  };
+  const release: Release = {
+    ...{ project: defaultProject, app, number: 1, createdAt: 0, createdBy: "test" },
+    cause: "deploy",
+    manifest: await putManifest(cloud, files),
+    config,
+    env: options.env ?? {},
+    secrets: options.secrets ?? {},
+  };
+  const assignment: Assignment = {
+    instance: `i${systemRandom.token(11)}` as InstanceId,
+    ...{ node, project: defaultProject, app, release: 1, process, uidOffset: lastOffset, limits },
+    keepAwake: options.keepAwake ?? true,
+    idleMs: options.idleMs ?? 300_000,
+    drain: null,
+    createdAt: 0,
+  };
+  await put(cloud, keys.app(defaultProject, app), {
+    project: defaultProject,
+    name: app,
+    uidOffset: lastOffset,
+  });
+  await put(cloud, keys.release(defaultProject, app, 1), release as unknown as Json);
+  await assign(cloud, assignment);
+  return assignment;
+}
+
+async function putManifest(cloud: Cloud, files: Files): Promise<Digest> {
+  const entries: ManifestEntry[] = [];
+  for (const path of Object.keys(files).sort()) {
+    const file = files[path] ?? "";
+    const bytes = new TextEncoder().encode(typeof file === "string" ? file : file.run);
+    const executable = typeof file !== "string";
+    const digest = await putBlob(cloud, bytes);
+    entries.push({ kind: "file", path, digest, size: bytes.length, executable });
+  }
+  return putBlob(cloud, new TextEncoder().encode(JSON.stringify({ entries })));
+}
+
+async function putBlob(cloud: Cloud, bytes: Uint8Array): Promise<Digest> {
+  const digest = createHash("sha256").update(bytes).digest("hex") as Digest;
+  must(await cloud.blobs.put(digest, bytes));
+  return digest;
+}
+
+async function put(cloud: Cloud, key: string, value: Json): Promise<void> {
+  const writes = [{ kind: "put" as const, key, value: JSON.stringify(value) }];
+  must(await cloud.ledger.transact({ conditions: [], writes }));
+}
+
+async function assign(cloud: Cloud, assignment: Assignment): Promise<void> {
+  await put(cloud, keys.assignment(node, assignment.instance), assignment as unknown as Json);
+}
+
+async function unassign(cloud: Cloud, { instance }: Assignment): Promise<void> {
+  const writes = [{ kind: "delete" as const, key: keys.assignment(node, instance) }];
+  must(await cloud.ledger.transact({ conditions: [], writes }));
+}
+
+async function report(cloud: Cloud): Promise<NodeReport> {
+  const reply = await cloud.wire.request(subjects.nodeReport(node), null, { timeoutMs: 2000 });
+  return must(reply) as unknown as NodeReport;
+}
+
+async function phaseOf(cloud: Cloud, { instance }: Assignment): Promise<InstancePhase | null> {
+  const { instances } = await report(cloud);
+  return instances.find((status) => status.instance === instance)?.phase ?? null;
+}
+
+type PhaseOf<State> = Extract<InstancePhase, { state: State }>;
+
+async function reach<State extends InstancePhase["state"]>(
+  cloud: Cloud,
+  assignment: Assignment,
+  state: State,
+): Promise<PhaseOf<State>> {
+  for (let attempt = 0; attempt < 3000; attempt++) {
+    const phase = await phaseOf(cloud, assignment);
+    if (phase?.state === state) return phase as PhaseOf<State>;
+    if (phase?.state === "failed") break;
+    await Bun.sleep(10);
+  }
+  const phase = JSON.stringify(await phaseOf(cloud, assignment));
+  throw new Error(`waited for ${state}, it is ${phase}\n${await logText(cloud, assignment)}`);
+}
+
+async function until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
+  for (let attempt = 0; attempt < 1000; attempt++) {
+    if (await holds()) return;
+    await Bun.sleep(10);
+  }
+  throw new Error(`waited in vain until ${what}`);
+}
+
+async function logText(cloud: Cloud, { app }: Assignment, followMs?: number): Promise<string> {
+  const reply = await cloud.wire.request(
+    subjects.nodeLogs(node),
+    {
+      ...{ project: defaultProject, app, process: null, instance: null, since: null, tail: 200 },
+      ...(followMs === undefined ? {} : { followMs }),
+    },
+    { timeoutMs: 2000 },
+  );
+  const { lines } = must(reply) as unknown as LogsReply;
+  return lines.map(({ stream, text }) => `${stream}: ${text}`).join("\n");
+}
+
+function get(endpoint: Endpoint | null, path = "/"): Promise<string> {
+  if (endpoint === null) throw new Error("no endpoint");
+  const where =
+    endpoint.kind === "unix"
+      ? { socketPath: endpoint.path }
+      : { host: endpoint.host, port: endpoint.port };
+  return new Promise((resolve, reject) => {
+    const sent = httpRequest({ ...where, path, headers: { host: "app.test" } }, (response) => {
+      let body = "";
+      response.on("data", (chunk) => {
+        body += chunk;
+      });
+      response.on("end", () => resolve(body));
+    });
+    sent.on("error", reject);
+    sent.end();
+  });
+}
+
+async function wake(cloud: Cloud, { instance }: Assignment): Promise<WakeReply> {
+  const request = { instance };
+  const reply = await cloud.wire.request(subjects.nodeWake(node), request, { timeoutMs: 20_000 });
+  return must(reply) as unknown as WakeReply;
+}
+
+const helloFetch = `export default {
+  fetch: (request: Request) => new Response("hello from " + process.env.LODE_APP + " " + process.pid),
+};`;
+const fetchApp: AppOptions = { command: { kind: "fetch", entry: "app.ts" }, listen: "unix" };
+const nodeServer = `
+const http = require("node:http");
+http.createServer((_, response) => response.end("node " + process.env.PORT + " " + process.env.SECRET))
+  .listen(process.env.PORT, process.env.HOST);
+process.on("SIGTERM", () => process.exit(0));`;
+
+test("a fetch app serves on its socket; its removal leaves nothing", async () => {
+  const cloud = await startCloud();
+  const assignment = await deploy(cloud, "hello", { "app.ts": helloFetch }, fetchApp);
+  const running = await reach(cloud, assignment, "running");
+  expect(await get(running.endpoint)).toStartWith("hello from hello");
+  const status = readFileSync(`/proc/${running.pid}/status`, "utf8");
+  expect(status).toContain(`Uid:\t${cloud.uidBase + assignment.uidOffset}\t`);
+  await unassign(cloud, assignment);
+  await until("it is gone", async () => (await phaseOf(cloud, assignment)) === null);
+  expect(readdirSync(nodePaths.instances(cloud.paths))).toEqual([]);
+  expect(readdirSync(nodePaths.instanceSockets(cloud.paths))).toEqual([]);
+  expect(readdirSync(dataPaths.appSockets(cloud.paths))).toEqual([]);
+});
+
+test("a node:http app listens on PORT; its secret is in the environment only", async () => {
+  const cloud = await startCloud();
+  const assignment = await deploy(
+    cloud,
+    "web",
+    { "server.js": nodeServer },
+    {
+      command: { kind: "shell", line: "node server.js" },
+      listen: "tcp",
+      healthPath: "/",
+      secrets: { SECRET: "sealed:hush" },
+    },
+  );
+  const running = await reach(cloud, assignment, "running");
+  expect(await get(running.endpoint)).toBe("node 8080 hush");
+  const command = readFileSync(`/proc/${running.pid}/cmdline`, "utf8");
+  expect(command).not.toContain("hush");
+  expect(await logText(cloud, assignment)).not.toContain("hush");
+});
+
+test("an app that never comes up fails with the reason and its last lines", async () => {
+  const cloud = await startCloud();
+  const crashing = await deploy(
+    cloud,
+    "crash",
+    { "app.ts": "console.log('boom'); process.exit(3);" },
+    fetchApp,
+  );
+  const failed = await reach(cloud, crashing, "failed");
+  expect(failed.stage).toBe("start");
+  expect(failed.reason).toContain("exit code 3");
+  expect(failed.logTail).toContain("boom");
+  const local = await deploy(
+    cloud,
+    "local",
+    { "server.js": nodeServer },
+    {
+      command: { kind: "shell", line: "HOST=127.0.0.1 node server.js" },
+      listen: "tcp",
+      timeoutMs: 1000,
+    },
+  );
+  const unreachable = await reach(cloud, local, "failed");
+  expect(unreachable.reason).toContain("listens only on 127.0.0.1:8080");
+  const noFetch = await deploy(cloud, "nofetch", { "app.ts": "export const a = 1;" }, fetchApp);
+  const explained = await reach(cloud, noFetch, "failed");
+  expect(explained.logTail.join("\n")).toContain(
+    "must have a default export with a fetch function",
+  );
+});
+
+test("a crash of a healthy app is seen, backed off and started again", async () => {
+  const cloud = await startCloud();
+  const code = `export default { fetch: (r: Request) => {
+    if (r.url.endsWith("/crash")) process.exit(7);
+    return new Response(String(process.pid));
+  } };`;
+  const assignment = await deploy(cloud, "frail", { "app.ts": code }, fetchApp);
+  const first = await reach(cloud, assignment, "running");
+  await get(first.endpoint, "/crash").catch(() => {});
+  const backingOff = await reach(cloud, assignment, "backing-off");
+  expect(backingOff.cause).toEqual({ kind: "exit", code: 7 });
+  const second = await reach(cloud, assignment, "running");
+  expect(second.pid).not.toBe(first.pid);
+  const status = (await report(cloud)).instances[0];
+  expect(status).toMatchObject({ restarts: 1, wasHealthy: true });
+  expect(await logText(cloud, assignment)).toContain("lode: ended: exit code 7");
+});
+
+test("a kill for lack of memory is named as such", async () => {
+  const cloud = await startCloud();
+  const code = `export default { fetch: () => {
+    const hoard = []; for (;;) hoard.push(new Uint8Array(1 << 20).fill(1));
+  } };`;
+  const memory = { min: null, max: 96 * 1024 ** 2, burst: null };
+  const assignment = await deploy(
+    cloud,
+    "hoard",
+    { "app.ts": code },
+    {
+      ...fetchApp,
+      limits: { ...defaultLimits, memory },
+    },
+  );
+  const running = await reach(cloud, assignment, "running");
+  await get(running.endpoint).catch(() => {});
+  const backingOff = await reach(cloud, assignment, "backing-off");
+  expect(backingOff.cause).toEqual({ kind: "out-of-memory", limitBytes: memory.max });
+  expect(await logText(cloud, assignment)).toContain("out of memory: the kernel killed a process");
+});
+
+test("limits change on the live process", async () => {
+  const cloud = await startCloud();
+  const spin = `const end = () => { const until = Date.now() + 300; let turns = 0;
+    const cpu = process.cpuUsage(); while (Date.now() < until) turns++;
+    const used = process.cpuUsage(cpu); return used.user + used.system; };
+  export default { fetch: () => new Response(String(end())) };`;
+  const assignment = await deploy(cloud, "spin", { "app.ts": spin }, fetchApp);
+  const before = await reach(cloud, assignment, "running");
+  expect(Number(await get(before.endpoint))).toBeGreaterThan(150_000);
+  const cpu = { min: null, max: 0.1, burst: null };
+  await assign(cloud, { ...assignment, limits: { ...assignment.limits, cpu } });
+  await Bun.sleep(50);
+  expect(Number(await get(before.endpoint))).toBeLessThan(100_000);
+  const after = await reach(cloud, assignment, "running");
+  expect(after.pid).toBe(before.pid);
+});
+
+test("an idle app sleeps, and concurrent wakes share one start", async () => {
+  const cloud = await startCloud();
+  const quiesced: string[] = [];
+  cloud.gateways.push("g1");
+  cloud.wire.respond(subjects.gatewayQuiesce("g1"), async (payload) => {
+    quiesced.push((payload as { instance: string }).instance);
+    return { inFlight: 0, lastRequestAt: null };
+  });
+  const assignment = await deploy(
+    cloud,
+    "nap",
+    { "app.ts": helloFetch },
+    {
+      ...fetchApp,
+      keepAwake: false,
+      idleMs: 300,
+    },
+  );
+  const first = await reach(cloud, assignment, "running");
+  await reach(cloud, assignment, "asleep");
+  expect(quiesced).toEqual([assignment.instance]);
+  expect(existsSync(`/proc/${first.pid}`)).toBe(false);
+  const replies = await Promise.all([1, 2, 3, 4, 5].map(() => wake(cloud, assignment)));
+  const bodies = await Promise.all(
+    replies.map((reply) => (reply.ok ? get(reply.endpoint) : reply.reason)),
+  );
+  expect(new Set(bodies).size).toBe(1);
+  expect(bodies[0]).toStartWith("hello from nap");
+  const { instance } = assignment;
+  const slept = await cloud.wire.request(
+    subjects.nodeSleep(node),
+    { instances: [instance] },
+    { timeoutMs: 5000 },
+  );
+  expect(must(slept)).toEqual({ asleep: [instance] });
+});
+
+test("a request in flight keeps an idle app awake", async () => {
+  const cloud = await startCloud();
+  cloud.gateways.push("g1");
+  let inFlight = 1;
+  cloud.wire.respond(subjects.gatewayQuiesce("g1"), async () => ({
+    inFlight,
+    lastRequestAt: null,
+  }));
+  const assignment = await deploy(
+    cloud,
+    "busy",
+    { "app.ts": helloFetch },
+    {
+      ...fetchApp,
+      keepAwake: false,
+      idleMs: 100,
+    },
+  );
+  await reach(cloud, assignment, "running");
+  await Bun.sleep(500);
+  expect((await phaseOf(cloud, assignment))?.state).toBe("running");
+  inFlight = 0;
+  await reach(cloud, assignment, "asleep");
+});
+
+test("the next lode adopts what runs, keeps sleepers asleep and restarts what died", async () => {
+  const cloud = await startCloud();
+  const files = { "app.ts": helloFetch };
+  const lives = await deploy(cloud, "lives", files, fetchApp);
+  const sleeps = await deploy(cloud, "sleeps", files, {
+    ...fetchApp,
+    keepAwake: false,
+    idleMs: 200,
+  });
+  const dies = await deploy(cloud, "dies", files, fetchApp);
+  const orphan = await deploy(cloud, "orphan", files, fetchApp);
+  const before = await reach(cloud, lives, "running");
+  const dying = await reach(cloud, dies, "running");
+  const unwanted = await reach(cloud, orphan, "running");
+  await reach(cloud, sleeps, "asleep");
+  await cloud.agent.close();
+  await unassign(cloud, orphan);
+  process.kill(dying.pid, "SIGKILL");
+  expect(await get(before.endpoint)).toStartWith("hello from lives");
+  await cloud.restart();
+  const after = await reach(cloud, lives, "running");
+  expect(after).toEqual(before);
+  expect(await get(after.endpoint)).toStartWith("hello from lives");
+  expect((await phaseOf(cloud, sleeps))?.state).toBe("asleep");
+  const restarted = await reach(cloud, dies, "running");
+  expect(restarted.pid).not.toBe(dying.pid);
+  expect(existsSync(`/proc/${unwanted.pid}`)).toBe(false);
+  expect(existsSync(join(dataPaths.appSockets(cloud.paths), `${orphan.instance}.sock`))).toBe(
+    false,
+  );
+  // An adopted one is watched like any other.
+  process.kill(after.pid, "SIGKILL");
+  const again = await reach(cloud, lives, "backing-off");
+  expect(again.cause).toEqual({ kind: "signal", signal: "SIGKILL" });
+  expect((await wake(cloud, sleeps)).ok).toBe(true);
+});
+
+test("a draining instance ends when nothing is in flight, or at its deadline", async () => {
+  const cloud = await startCloud();
+  cloud.gateways.push("g1");
+  let inFlight = 1;
+  cloud.wire.respond(subjects.gatewayQuiesce("g1"), async () => ({
+    inFlight,
+    lastRequestAt: null,
+  }));
+  const assignment = await deploy(cloud, "old", { "app.ts": helloFetch }, fetchApp);
+  await reach(cloud, assignment, "running");
+  const since = Date.now();
+  await assign(cloud, { ...assignment, drain: { since, deadline: since + 30_000 } });
+  await Bun.sleep(900);
+  expect((await phaseOf(cloud, assignment))?.state).toBe("running");
+  inFlight = 0;
+  await until("it has drained", async () => (await phaseOf(cloud, assignment)) === null);
+});
+
+test("the release process runs once and tells its end", async () => {
+  const cloud = await startCloud();
+  const process = "release" as ProcessType;
+  const listen = "none";
+  const good = await deploy(
+    cloud,
+    "good",
+    { "go.sh": { run: "#!/bin/sh\necho migrated > /data/m; cat /data/m" } },
+    {
+      ...{ process, listen },
+      command: { kind: "argv", argv: ["./go.sh"] },
+    },
+  );
+  expect((await reach(cloud, good, "done")).code).toBe(0);
+  expect(await logText(cloud, good)).toContain("out: migrated");
+  const bad = await deploy(
+    cloud,
+    "bad",
+    {},
+    {
+      ...{ process, listen },
+      command: { kind: "shell", line: "echo cannot migrate; exit 4" },
+    },
+  );
+  const failed = await reach(cloud, bad, "failed");
+  expect(failed).toMatchObject({ stage: "release", logTail: ["cannot migrate"] });
+});
+
+const npmStep = (cacheKey: string, commands: readonly string[]): BuildStep => ({
+  produces: "dependencies",
+  inputs: ["package.json"],
+  commands,
+  output: "node_modules",
+  cacheKey,
+});
+
+test("dependencies are built once into a shared layer and mounted over the release", async () => {
+  const cloud = await startCloud();
+  const events: Json[] = [];
+  cloud.wire.subscribe("progress.>", ({ payload }) => events.push(payload));
+  const code = `import isNumber from "is-number";
+export default { fetch: () => new Response(String(isNumber(5))) };`;
+  const files = {
+    "app.ts": code,
+    "package.json": JSON.stringify({ name: "x", dependencies: { "is-number": "7.0.0" } }),
+  };
+  const cacheKey = createHash("sha256").update("is-number").digest("hex");
+  const build = [npmStep(cacheKey, ["npm install --no-audit --no-fund"])];
+  const first = await deploy(cloud, "deps", files, { ...fetchApp, build });
+  const running = await reach(cloud, first, "running");
+  expect(await get(running.endpoint)).toBe("true");
+  expect(events).toContainEqual(expect.objectContaining({ kind: "stage", state: "end" }));
+  events.length = 0;
+  const second = await deploy(cloud, "deps2", files, { ...fetchApp, build });
+  await reach(cloud, second, "running");
+  expect(events).toEqual([]);
+  expect(readdirSync(nodePaths.builds(cloud.paths))).toEqual([]);
+});
+
+test("a failing build leaves nothing and shows its last lines; an app step replaces the tree", async () => {
+  const cloud = await startCloud();
+  const cacheKey = createHash("sha256").update("fails").digest("hex");
+  const bad = await deploy(
+    cloud,
+    "bad",
+    { "app.ts": helloFetch },
+    {
+      ...fetchApp,
+      build: [npmStep(cacheKey, ["echo going wrong", "exit 9"])],
+    },
+  );
+  const failed = await reach(cloud, bad, "failed");
+  expect(failed).toMatchObject({ stage: "build", reason: "the build failed with exit code 9" });
+  expect(failed.logTail).toContain("going wrong");
+  expect(readdirSync(nodePaths.layers(cloud.paths))).toEqual([]);
+  const good = await deploy(
+    cloud,
+    "good",
+    { "page.txt": "raw" },
+    {
+      command: { kind: "static", root: "out" },
+      listen: "unix",
+      build: [
+        {
+          ...{ produces: "app", inputs: null, output: "." },
+          commands: ["mkdir out", "tr a-z A-Z < page.txt > out/index.html"],
+          cacheKey: createHash("sha256").update("app").digest("hex"),
+        },
+      ],
+    },
+  );
+  const running = await reach(cloud, good, "running");
+  expect(await get(running.endpoint)).toBe("RAW");
+});
+
+function session(cloud: Cloud, request: Omit<ExecRequest, "session">) {
+  const id = systemRandom.token(8);
+  const output = { stdout: "", stderr: "" };
+  let exit: (code: number) => void;
+  const code = new Promise<number>((resolve) => {
+    exit = resolve;
+  });
+  cloud.wire.subscribe(subjects.sessionOutput(id), ({ payload }) => {
+    const message = payload as unknown as ExecOutput;
+    if (message.kind === "exit") exit(message.code);
+    else output[message.stream] += Buffer.from(message.data, "base64").toString();
+  });
+  const send = (input: Json) => cloud.wire.publish(subjects.sessionInput(id), input);
+  const type = (text: string) => send({ kind: "data", data: Buffer.from(text).toString("base64") });
+  const start = async () => {
+    const payload = { session: id, ...request } as unknown as Json;
+    const reply = await cloud.wire.request(subjects.nodeExec(node), payload, { timeoutMs: 5000 });
+    expect(must(reply)).toEqual({ ok: true });
+  };
+  return { start, send, type, output, code };
+}
+
+test("exec joins a running instance, run starts a sandbox of the release", async () => {
+  const cloud = await startCloud();
+  const assignment = await deploy(
+    cloud,
+    "shell",
+    { "app.ts": helloFetch },
+    {
+      ...fetchApp,
+      env: { COLOUR: "green" },
+    },
+  );
+  const running = await reach(cloud, assignment, "running");
+  const { project, app, uidOffset, instance } = assignment;
+  const ref = { project, app, uidOffset };
+  const joined = session(cloud, {
+    ...ref,
+    target: { kind: "inside", instance },
+    argv: ["sh", "-c", "echo $COLOUR; ls /run/lode-app; cat; exit 5"],
+    terminal: null,
+  });
+  await joined.start();
+  joined.type("typed\n");
+  joined.send({ kind: "eof" });
+  expect(await joined.code).toBe(5);
+  expect(joined.output.stdout).toBe("green\nhttp.sock\ntyped\n");
+  expect(await phaseOf(cloud, assignment)).toEqual(running);
+  const alone = session(cloud, {
+    ...ref,
+    target: { kind: "oneOff", release: 1 },
+    argv: [],
+    terminal: { columns: 91, rows: 17 },
+  });
+  await alone.start();
+  alone.type("stty size; echo $COLOUR $-\n");
+  await until("the size shows", () => /green \S*m/.test(alone.output.stdout));
+  alone.send({ kind: "resize", columns: 60, rows: 20 });
+  alone.type("stty size; exit 6\n");
+  expect(await alone.code).toBe(6);
+  expect(alone.output.stdout).toContain("17 91");
+  expect(alone.output.stdout).toContain("20 60");
+});
+
+test("lines are published to followers as they are written", async () => {
+  const cloud = await startCloud();
+  const code = `export default { fetch: (r: Request) => {
+    console.log("saw " + new URL(r.url).pathname); return new Response("ok"); } };`;
+  const assignment = await deploy(cloud, "talk", { "app.ts": code }, fetchApp);
+  const running = await reach(cloud, assignment, "running");
+  const lines: string[] = [];
+  cloud.wire.subscribe(subjects.logs(defaultProject, assignment.app), ({ payload }) => {
+    lines.push((payload as { text: string }).text);
+  });
+  await get(running.endpoint, "/unheard");
+  await until("it is written", async () => (await logText(cloud, assignment)).includes("/unheard"));
+  expect(lines).toEqual([]);
+  await logText(cloud, assignment, 10_000);
+  await get(running.endpoint, "/heard");
+  await until("it is told", () => lines.includes("saw /heard"));
+});
