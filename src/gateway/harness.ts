@@ -2,6 +2,7 @@ import { dlopen, FFIType, ptr } from "bun:ffi";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Socket } from "bun";
 import { createMemoryWire } from "../fabric/memory/wire.ts";
 import { systemClock, systemRandom } from "../fabric/system.ts";
 import type { Wire } from "../fabric/wire.ts";
@@ -73,6 +74,116 @@ export function appRoute(
     problem: null,
     ...more,
   };
+}
+
+/** A raw connection that remembers what came. */
+export class RawClient {
+  received = "";
+  closed = false;
+  private readonly socket: Socket<RawClient>;
+
+  private constructor(socket: Socket<RawClient>) {
+    this.socket = socket;
+  }
+
+  static async connect(port: number): Promise<RawClient> {
+    let client: RawClient | null = null;
+    const socket = await Bun.connect<RawClient>({
+      hostname: "127.0.0.1",
+      port,
+      socket: {
+        open(opened) {
+          client = new RawClient(opened as Socket<RawClient>);
+        },
+        data(_, chunk) {
+          if (client !== null) client.received += chunk.toString("latin1");
+        },
+        close() {
+          if (client !== null) client.closed = true;
+        },
+      },
+    });
+    return client ?? new RawClient(socket);
+  }
+
+  send(text: string): void {
+    this.socket.write(Buffer.from(text, "latin1"));
+  }
+
+  /** Stops and starts reading. */
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  async until(sign: string | RegExp): Promise<string> {
+    await eventually(() =>
+      typeof sign === "string" ? this.received.includes(sign) : sign.test(this.received),
+    ).catch(() => {
+      throw new Error(`never saw ${sign} in ${JSON.stringify(this.received.slice(0, 2000))}`);
+    });
+    return this.received;
+  }
+
+  async untilClosed(): Promise<string> {
+    await eventually(() => this.closed);
+    return this.received;
+  }
+
+  close(): void {
+    this.socket.terminate();
+  }
+}
+
+/** Waits for what must come true, at most 10 s. */
+export async function eventually(condition: () => boolean): Promise<void> {
+  for (let attempt = 0; !condition(); attempt += 1) {
+    if (attempt === 2000) throw new Error("it never came true");
+    await Bun.sleep(5);
+  }
+}
+
+/** A back end that answers bytes with bytes. */
+export interface RawServer {
+  readonly port: number;
+  /** What every connection received so far, in order of accept. */
+  readonly seen: { text: string; closed: boolean; readonly socket: Socket<unknown> }[];
+  close(): void;
+}
+
+/** @param answer called with each connection's bytes so far, after every read. */
+export function rawServer(
+  answer: (text: string, socket: Socket<unknown>, index: number) => void,
+): RawServer {
+  const seen: RawServer["seen"] = [];
+  const find = (socket: Socket<unknown>) => seen.find((one) => one.socket === socket);
+  const listener = Bun.listen<unknown>({
+    hostname: "127.0.0.1",
+    port: 0,
+    allowHalfOpen: true,
+    socket: {
+      open(socket) {
+        seen.push({ text: "", closed: false, socket });
+      },
+      data(socket, chunk) {
+        const one = find(socket);
+        if (one === undefined) return;
+        one.text += chunk.toString("latin1");
+        answer(one.text, socket, seen.indexOf(one));
+      },
+      end(socket) {
+        socket.end();
+      },
+      close(socket) {
+        const one = find(socket);
+        if (one !== undefined) one.closed = true;
+      },
+    },
+  });
+  return { port: listener.port, seen, close: () => listener.stop(true) };
 }
 
 /** A gateway on real sockets, with everything around it played by the test. */
