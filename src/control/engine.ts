@@ -4,7 +4,7 @@ import type { Wire } from "../fabric/wire.ts";
 import type { Assignment } from "../model/instance.ts";
 import { keys } from "../model/keys.ts";
 import { defaultProject, type InstanceId } from "../model/names.ts";
-import type { Blocked, Plan, PlannedWrite, Step } from "../scheduler/plan.ts";
+import type { Plan, PlannedWrite, Step } from "../scheduler/plan.ts";
 import { plan } from "../scheduler/planner.ts";
 import type { Snapshot } from "../scheduler/snapshot.ts";
 import { DeploymentJournals } from "./deployments/journals.ts";
@@ -52,7 +52,6 @@ export class Engine {
   readonly #executing = new Set<string>();
   readonly #pending = new Map<string, readonly Assignment[]>();
   readonly #alarms = new Map<string, Timestamp>();
-  readonly #blocked = new Map<string, readonly Blocked[]>();
   #routes: RoutePublisher | null = null;
   #alarm: { readonly at: Timestamp; readonly timer: Timer } | null = null;
   #turning = false;
@@ -100,11 +99,6 @@ export class Engine {
 
   markAll(): void {
     this.mark([...this.state.snapshot.apps.entries()].map(([key]) => key));
-  }
-
-  /** Why an app does not go on, in sentences. */
-  blockedOf(app: string): readonly string[] {
-    return this.#blocked.get(app)?.map(({ reason }) => reason) ?? [];
   }
 
   /**
@@ -180,7 +174,7 @@ export class Engine {
     if (fence === null) return;
     const free = apps.filter((key) => !this.#executing.has(key));
     const made = this.#plan(snapshot, free);
-    this.#remember(free, made);
+    this.#remember(made);
     for (const step of made.steps) void this.#execute(step, fence);
   }
 
@@ -232,11 +226,7 @@ export class Engine {
     }
   }
 
-  #remember(apps: readonly string[], made: Plan): void {
-    for (const key of apps) this.#blocked.delete(key);
-    for (const blocked of made.blocked) {
-      this.#blocked.set(blocked.app, [...(this.#blocked.get(blocked.app) ?? []), blocked]);
-    }
+  #remember(made: Plan): void {
     for (const [key, at] of made.lookAgainAt) {
       if (at === null) this.#alarms.delete(key);
       else this.#alarms.set(key, at);

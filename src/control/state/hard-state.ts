@@ -17,6 +17,8 @@ const reloadDelayMs = 500;
  */
 export class HardState {
   snapshot: Snapshot = emptySnapshot;
+  /** Counts the times that apps came or went. */
+  generation = 0;
   readonly #ledger: Ledger;
   readonly #clock: Clock;
   readonly #onChange: (change: SnapshotChange) => void;
@@ -36,7 +38,11 @@ export class HardState {
     return loaded.ok ? ok(undefined) : loaded;
   }
 
-  /** Resolves when the snapshot holds what was written at this revision. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** Resolves when the snapshot holds what was written at this revision, or it is closed. */
   reached(revision: Revision): Promise<void> {
     if (this.snapshot.revision >= revision || this.#closed) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push({ revision, resolve }));
@@ -89,6 +95,13 @@ export class HardState {
   }
 
   #take(snapshot: Snapshot, change: SnapshotChange): void {
+    const before = this.snapshot;
+    for (const key of change.apps) {
+      const wasThere = (before.apps.get(key)?.app ?? null) !== null;
+      if (wasThere === ((snapshot.apps.get(key)?.app ?? null) !== null)) continue;
+      this.generation += 1;
+      break;
+    }
     this.snapshot = snapshot;
     this.#onChange(change);
     if (this.#waiting.length > 0) this.#release();

@@ -1,0 +1,180 @@
+import { ok } from "../../base/result.ts";
+import { keys } from "../../model/keys.ts";
+import { type AppName, type ProjectName, parseAppName } from "../../model/names.ts";
+import { releaseName } from "../../model/release.ts";
+import type { DeploymentEvent } from "../../model/wire.ts";
+import { type AppState, deploymentOf } from "../../scheduler/snapshot.ts";
+import type {
+  AppRef,
+  AppView,
+  CloudStatus,
+  InstanceView,
+  Outcome,
+  Page,
+  PageRequest,
+  ReleaseView,
+} from "../operations.ts";
+import { type Context, commit, findApp, type Refusal, refuse } from "./context.ts";
+import { appView, instanceViews, releaseView } from "./views.ts";
+
+const pageMax = 1_000;
+/** Instances get 10 s to end; then the records go. */
+const removalWaitMs = 20_000;
+
+export async function status(context: Context): Outcome<CloudStatus> {
+  const { snapshot } = context.engine.state;
+  const { version, domain, httpPort, httpsPort } = context.settings;
+  const nodes = [...snapshot.nodes.values()].flatMap(({ name, node, instances }) => {
+    if (node === null) return [];
+    const alive = context.engine.observer.heardSince(name) !== null;
+    return [{ name, capacity: node.capacity, alive, instances }];
+  });
+  const instances = nodes.reduce((sum, node) => sum + node.instances, 0);
+  return ok({ version, domain, httpPort, httpsPort, nodes, apps: snapshot.apps.size, instances });
+}
+
+export async function listApps(
+  context: Context,
+  project: ProjectName,
+  page: PageRequest,
+): Outcome<Page<AppView>> {
+  const fault = pageFault(page);
+  if (fault !== null) return fault;
+  const { after } = page;
+  if (after !== null && !parseAppName(after).ok) return badCursor(after);
+  const names = context.appNames.of(project);
+  const from = after === null ? 0 : names.findIndex((name) => name > after);
+  const some = from === -1 ? [] : names.slice(from, from + page.limit);
+  const items = some.flatMap((app) => {
+    const found = findApp(context, { project, app });
+    return found.ok ? [appView(context, found.value.state, found.value.app.value)] : [];
+  });
+  const isLast = from === -1 || from + page.limit >= names.length;
+  return ok({ items, next: isLast ? null : (some.at(-1) ?? null) });
+}
+
+export async function getApp(context: Context, ref: AppRef): Outcome<AppView> {
+  const found = findApp(context, ref);
+  return found.ok ? ok(appView(context, found.value.state, found.value.app.value)) : found;
+}
+
+export async function removeApp(context: Context, ref: AppRef): Outcome<void> {
+  const marked = await commit(context, `removing ${ref.app}`, async () => {
+    const found = findApp(context, ref);
+    if (!found.ok) return found;
+    const { value: app, modRevision } = found.value.app;
+    const key = keys.app(ref.project, ref.app);
+    const value = JSON.stringify({ ...app, removing: true });
+    return ok({
+      conditions: [{ kind: "unchanged", key, modRevision }],
+      writes: app.removing ? [] : [{ kind: "put", key, value }],
+      value: undefined,
+    });
+  });
+  if (!marked.ok) return marked;
+  await isForgotten(context, ref);
+  return ok(undefined);
+}
+
+/** Waits for the end of the records, bounded: a dead node must not hold the caller. */
+async function isForgotten(context: Context, ref: AppRef): Promise<void> {
+  let isLate = false;
+  let giveUp: () => void = () => {};
+  const late = new Promise<void>((resolve) => {
+    giveUp = resolve;
+  });
+  const timer = context.clock.after(removalWaitMs, () => {
+    isLate = true;
+    giveUp();
+  });
+  const { state } = context.engine;
+  while (!isLate && !state.isClosed && findApp(context, ref).ok) {
+    await Promise.race([late, state.reached(state.snapshot.revision + 1)]);
+  }
+  timer.cancel();
+}
+
+export async function listInstances(
+  context: Context,
+  project: ProjectName,
+  app: AppName | null,
+): Outcome<readonly InstanceView[]> {
+  if (app !== null) {
+    const found = findApp(context, { project, app });
+    return found.ok ? ok(instanceViews(context, found.value.state)) : found;
+  }
+  const { apps } = context.engine.state.snapshot;
+  return ok(
+    context.appNames.of(project).flatMap((name) => {
+      const state = apps.get(`${project}/${name}`);
+      return state === undefined ? [] : instanceViews(context, state);
+    }),
+  );
+}
+
+/** Newest first; the cursor is a release's number. */
+export async function listReleases(
+  context: Context,
+  ref: AppRef,
+  page: PageRequest,
+): Outcome<Page<ReleaseView>> {
+  const fault = pageFault(page);
+  if (fault !== null) return fault;
+  const found = findApp(context, ref);
+  if (!found.ok) return found;
+  if (page.after !== null && !/^\d{1,10}$/.test(page.after)) return badCursor(page.after);
+  const below = page.after === null ? Number.POSITIVE_INFINITY : Number(page.after);
+  const { state } = found.value;
+  const older = state.releases.filter(({ number }) => number < below).reverse();
+  const some = older.slice(0, page.limit);
+  const items = some.flatMap((release) => {
+    const deployment = deploymentOf(state, release.number);
+    return deployment === null ? [] : [releaseView(release, deployment.value)];
+  });
+  const isLast = older.length <= page.limit;
+  return ok({ items, next: isLast ? null : String(some.at(-1)?.number ?? 0) });
+}
+
+export async function getRelease(
+  context: Context,
+  ref: AppRef,
+  number: number,
+): Outcome<ReleaseView> {
+  const found = findApp(context, ref);
+  if (!found.ok) return found;
+  const { state } = found.value;
+  const release = state.releases.find((stored) => stored.number === number);
+  const deployment = deploymentOf(state, number);
+  if (release === undefined || deployment === null) return noRelease(ref, number);
+  return ok(releaseView(release, deployment.value));
+}
+
+export async function watchDeployment(
+  context: Context,
+  ref: AppRef,
+  number: number,
+  signal: AbortSignal,
+): Outcome<AsyncIterable<DeploymentEvent>> {
+  const found = findApp(context, ref);
+  if (!found.ok) return found;
+  const state: AppState = found.value.state;
+  const deployment = deploymentOf(state, number);
+  if (deployment === null) return noRelease(ref, number);
+  return ok(context.engine.journals.read(state.key, deployment.value, signal));
+}
+
+function noRelease(ref: AppRef, number: number): Refusal {
+  const remedy = `see lode releases --app ${ref.app}`;
+  return refuse("notFound", `${ref.app} has no release ${releaseName(number)}`, remedy);
+}
+
+function pageFault({ limit }: PageRequest): Refusal | null {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= pageMax) return null;
+  const message = `limit=${limit} is not a page's size`;
+  return refuse("invalid", message, `write a whole number from 1 to ${pageMax}`, "/limit");
+}
+
+function badCursor(after: string): Refusal {
+  const message = `"${after.slice(0, 80)}" is not a place in this list`;
+  return refuse("invalid", message, "use the next of the page before", "/after");
+}
