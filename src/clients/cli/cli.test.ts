@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { buildCli } from "./cli.ts";
+import { processContext } from "./context.ts";
 import { exitCodes } from "./failure.ts";
 import { runCli, startTestCloud, type TestCloud } from "./harness.test.ts";
 
@@ -323,6 +325,9 @@ describe("usage", () => {
     expect(help).toContain("Exit codes:");
     expect(await ok(["--version"])).toBe("0.1.0\n");
     expect(await ok(["exec", "--help"])).toContain("[APP] [--] [COMMAND...]");
+    const commands = buildCli(processContext("0")).program.commands.map((each) => each.name());
+    expect(commands.length).toBeGreaterThan(15);
+    for (const name of commands) expect(await ok([name, "--help"])).toContain("Examples:");
   });
 
   test("completion scripts are valid and know the commands", async () => {

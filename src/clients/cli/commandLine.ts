@@ -6,6 +6,11 @@ export interface CommandOptions {
   readonly json?: boolean;
 }
 
+/** The end of a command's help. */
+export function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join("\n")}`;
+}
+
 /** Runs an action of a command and keeps the exit code it ends with. */
 export type Act = <Options extends CommandOptions>(
   command: Command,

@@ -80,7 +80,7 @@ describe("what goes into the manifest", () => {
       writeFileSync(join(root, `d${index % 100}`, `f${index}`), String(index));
     }
     expect((await scan()).files.length).toBe(10_000);
-  });
+  }, 60_000);
 });
 
 describe("what is ignored", () => {

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { err, ok, type Result } from "../../../base/result.ts";
-import type { CommandLine, CommandOptions } from "../commandLine.ts";
+import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import { type Failure, usageFailure } from "../failure.ts";
 import { timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";
@@ -14,7 +14,10 @@ interface CertificateOptions extends CommandOptions {
 
 /** Certificates and tokens: how apps and people are let in. */
 export function addAccessCommands(program: Command, line: CommandLine): void {
-  const certs = program.command("certs").description("TLS certificates of the gateways");
+  const certs = program
+    .command("certs")
+    .description("TLS certificates of the gateways")
+    .addHelpText("after", examples("lode certs add shop --cert chain.pem --key key.pem"));
   const list = certs.command("list", { isDefault: true }).description("list them");
   line.act(list, listCertificates);
   const add = certs
@@ -28,7 +31,10 @@ export function addAccessCommands(program: Command, line: CommandLine): void {
   const remove = certs.command("rm").description("forget one").argument("<NAME>");
   line.act(remove, removeCertificate);
 
-  const tokens = program.command("tokens").description("bearer tokens of the API");
+  const tokens = program
+    .command("tokens")
+    .description("bearer tokens of the API")
+    .addHelpText("after", examples("lode tokens create ci", "lode tokens revoke ID"));
   line.act(
     tokens.command("list", { isDefault: true }).description("list them, without secrets"),
     listTokens,

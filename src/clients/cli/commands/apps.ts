@@ -4,7 +4,7 @@ import { err, ok, type Result } from "../../../base/result.ts";
 import { formatBytes, formatDurationMs } from "../../../base/units.ts";
 import { parseCpuBounds, parseMemoryBounds } from "../../../model/bounds.ts";
 import { unbounded } from "../../../model/limits.ts";
-import type { CommandLine, CommandOptions } from "../commandLine.ts";
+import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import { exitCodes, type Failure, failure, usageFailure } from "../failure.ts";
 import { describeCause, describePhase, psRow, timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";
@@ -18,7 +18,8 @@ export function addAppCommands(program: Command, line: CommandLine): void {
   const open = program
     .command("open")
     .description("open an app in the browser")
-    .argument("[APP]", "the app; else that of the working directory");
+    .argument("[APP]", "the app; else that of the working directory")
+    .addHelpText("after", examples("lode open shop"));
   line.act(open, (session, args) => openAction(session, args[0]));
 }
 
@@ -26,16 +27,21 @@ function addListings(program: Command, line: CommandLine): void {
   const apps = program
     .command("apps")
     .description("list the apps")
-    .option("-q, --quiet", "only names");
+    .option("-q, --quiet", "only names")
+    .addHelpText("after", examples("lode apps", "lode apps --quiet"));
   line.act<CommandOptions & { readonly quiet?: boolean }>(apps, (session, _, options) =>
     appsAction(session, options.quiet === true),
   );
   const ps = program
     .command("ps")
     .description("list the instances: what runs, and why something does not")
-    .argument("[APP]", "only this app's");
+    .argument("[APP]", "only this app's")
+    .addHelpText("after", examples("lode ps", "lode ps shop --json"));
   line.act(ps, (session, args) => psAction(session, args[0]));
-  const status = program.command("status").description("show the cloud and its nodes");
+  const status = program
+    .command("status")
+    .description("show the cloud and its nodes")
+    .addHelpText("after", examples("lode status"));
   line.act(status, statusAction);
 }
 
@@ -43,7 +49,8 @@ function addChanges(program: Command, line: CommandLine): void {
   const scale = program
     .command("scale")
     .description("set how many instances run; 0 puts an app to sleep")
-    .argument("<APP=N...>", "APP=N, or APP:PROCESS=N for one process type");
+    .argument("<APP=N...>", "APP=N, or APP:PROCESS=N for one process type")
+    .addHelpText("after", examples("lode scale shop=3", "lode scale shop:worker=2 blog=0"));
   line.act(scale, scaleAction);
 
   const limits = program
@@ -51,7 +58,8 @@ function addChanges(program: Command, line: CommandLine): void {
     .description("show or set the bounds of each instance, as MIN:MAX:BURST")
     .argument("[APP]", "the app; else that of the working directory")
     .option("--cpu <BOUNDS>", "cores: 0.25:2:4, an empty part is no bound, - lifts all")
-    .option("--memory <BOUNDS>", "bytes: 64M:512M:1G; one number is the max");
+    .option("--memory <BOUNDS>", "bytes: 64M:512M:1G; one number is the max")
+    .addHelpText("after", examples("lode limits shop --cpu 0.25:2:4 --memory 64M:512M:1G"));
   line.act<CommandOptions & { readonly cpu?: string; readonly memory?: string }>(
     limits,
     (session, args, options) => limitsAction(session, args[0], options),
@@ -61,7 +69,8 @@ function addChanges(program: Command, line: CommandLine): void {
     .command("rm")
     .description("remove an app: its instances, releases and data")
     .argument("[APP]", "the app; else that of the working directory")
-    .option("-y, --yes", "do not ask");
+    .option("-y, --yes", "do not ask")
+    .addHelpText("after", examples("lode rm shop --yes"));
   line.act<CommandOptions & { readonly yes?: boolean }>(remove, (session, args, options) =>
     removeAction(session, args[0], options.yes === true),
   );

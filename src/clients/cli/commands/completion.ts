@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { CommandLine } from "../commandLine.ts";
+import { type CommandLine, examples } from "../commandLine.ts";
 
 const shells = ["bash", "zsh", "fish"] as const;
 type Shell = (typeof shells)[number];
@@ -11,16 +11,18 @@ interface Words {
 }
 
 export function addCompletionCommand(program: Command, line: CommandLine): void {
-  const examples = `
-Examples:
-  bash: source <(lode completion bash)
-  zsh:  source <(lode completion zsh)
-  fish: lode completion fish | source`;
   program
     .command("completion")
     .description("print a shell's completion script")
     .addArgument(program.createArgument("<SHELL>").choices(shells))
-    .addHelpText("after", examples)
+    .addHelpText(
+      "after",
+      examples(
+        "bash: source <(lode completion bash)",
+        "zsh:  source <(lode completion zsh)",
+        "fish: lode completion fish | source",
+      ),
+    )
     .action((shell: Shell) => {
       const words = wordsOf(program, "");
       line.context.stdout.write(shell === "fish" ? fishScript(words) : bashScript(words, shell));

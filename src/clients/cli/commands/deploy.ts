@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { DeployAccepted, DeploymentEvent } from "../../../api/native/client.ts";
 import { err } from "../../../base/result.ts";
 import { formatBytes, formatDurationMs } from "../../../base/units.ts";
-import type { CommandLine, CommandOptions } from "../commandLine.ts";
+import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import {
   type DeployStep,
   deployFolder,
@@ -24,7 +24,8 @@ export function addDeployCommands(program: Command, line: CommandLine): void {
     .command("deploy")
     .description("deploy a folder and wait until it serves")
     .argument("[DIR]", "the folder", ".")
-    .option("--app <NAME>", "the app; else lode.toml's, else the folder's name");
+    .option("--app <NAME>", "the app; else lode.toml's, else the folder's name")
+    .addHelpText("after", examples("lode deploy ~/my-app", "lode deploy . --app shop --json"));
   line.act<AppOption>(deploy, (session, args, options) =>
     deployAction(session, args[0] ?? ".", options.app),
   );
@@ -34,7 +35,8 @@ export function addDeployCommands(program: Command, line: CommandLine): void {
     .description("go back to an earlier release, by default the one before")
     .argument("[APP]", "the app; else that of the working directory")
     .argument("[RELEASE]", "such as v3")
-    .option("--app <NAME>", "the app");
+    .option("--app <NAME>", "the app")
+    .addHelpText("after", examples("lode rollback", "lode rollback shop v3"));
   line.act<AppOption>(rollback, (session, args, options) =>
     rollbackAction(session, args, options.app),
   );

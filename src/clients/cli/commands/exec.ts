@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { ExecChannel, ExecStart } from "../../../api/native/client.ts";
 import { err, ok, type Result } from "../../../base/result.ts";
-import type { CommandLine, CommandOptions } from "../commandLine.ts";
+import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import type { CliContext } from "../context.ts";
 import { exitCodes, type Failure, failure, failureOf, usageFailure } from "../failure.ts";
 import type { ActionOutcome, Session } from "../session.ts";
@@ -23,10 +23,12 @@ export function addExecCommands(program: Command, line: CommandLine): void {
           : "run a one-off command in the serving release's environment",
       )
       .usage("[options] [APP] [--] [COMMAND...]")
-      .argument("[words...]")
+      .argument("[APP]", "the app; else that of the working directory")
+      .argument("[COMMAND...]", "after -- when the app is not named")
       .passThroughOptions()
       .option("--app <NAME>", "the app; else APP, else that of the working directory")
-      .option("-T, --no-terminal", "no terminal, also when this is one");
+      .option("-T, --no-terminal", "no terminal, also when this is one")
+      .addHelpText("after", examples(`lode ${name} shop -- sh -c 'env | sort'`));
     if (name === "exec") command.option("--instance <ID>", "this instance");
     line.act<ExecOptions>(command, async (session, words, options) => {
       const outcome = await execAction(session, name, { words, line, options });

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { LogLine, LogsQuery } from "../../../api/native/client.ts";
 import { err, ok, type Result } from "../../../base/result.ts";
 import { parseDurationMs } from "../../../base/units.ts";
-import type { CommandLine, CommandOptions } from "../commandLine.ts";
+import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import { type Failure, usageFailure } from "../failure.ts";
 import { timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";
@@ -24,7 +24,8 @@ export function addLogsCommand(program: Command, line: CommandLine): void {
     .option("--since <WHEN>", "only newer lines: 10m, 2h, or a time such as 2026-01-31T12:00Z")
     .option("-n, --tail <LINES>", "at most so many of the past", "100")
     .option("--instance <ID>", "only this instance's")
-    .option("--process <TYPE>", "only this process type's");
+    .option("--process <TYPE>", "only this process type's")
+    .addHelpText("after", examples("lode logs shop -f", "lode logs --since 10m --process web"));
   line.act<LogsOptions>(logs, logsAction);
 }
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import type { Release } from "../../../api/native/client.ts";
-import type { CommandLine } from "../commandLine.ts";
+import { type CommandLine, examples } from "../commandLine.ts";
 import { timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";
 
@@ -8,7 +8,8 @@ export function addReleaseCommands(program: Command, line: CommandLine): void {
   const releases = program
     .command("releases")
     .description("list an app's releases, newest first")
-    .argument("[APP]", "the app; else that of the working directory");
+    .argument("[APP]", "the app; else that of the working directory")
+    .addHelpText("after", examples("lode releases shop"));
   line.act(releases, releasesAction);
 }
 

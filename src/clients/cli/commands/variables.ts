@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { err, ok, type Result } from "../../../base/result.ts";
-import type { CommandLine, CommandOptions } from "../commandLine.ts";
+import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import type { CliContext } from "../context.ts";
 import { failureOfEnd } from "../deployFolder.ts";
 import { exitCodes, type Failure, failure, usageFailure } from "../failure.ts";
@@ -13,6 +13,9 @@ interface AppOption extends CommandOptions {
 
 type Kind = "env" | "secrets";
 
+const envExamples = ["lode env --app shop", "lode env set LEVEL=info", "lode env unset LEVEL"];
+const secretExamples = ["lode secrets set PASSWORD < password.txt", "lode secrets unset PASSWORD"];
+
 export function addVariableCommands(program: Command, line: CommandLine): void {
   addGroup(program, line, "env", "environment variables");
   addGroup(program, line, "secrets", "secrets: variables that are sealed and never shown");
@@ -20,7 +23,10 @@ export function addVariableCommands(program: Command, line: CommandLine): void {
 
 function addGroup(program: Command, line: CommandLine, kind: Kind, about: string): void {
   const appOption = ["--app <NAME>", "the app; else that of the working directory"] as const;
-  const group = program.command(kind).description(about);
+  const group = program
+    .command(kind)
+    .description(about)
+    .addHelpText("after", examples(...(kind === "env" ? envExamples : secretExamples)));
 
   const list = group
     .command("list", { isDefault: true })
