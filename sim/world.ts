@@ -15,7 +15,7 @@ import type { Assignment } from "../src/model/instance.ts";
 import { type AppName, type Digest, defaultProject, type NodeName } from "../src/model/names.ts";
 import type { Manifest, ManifestEntry } from "../src/model/release.ts";
 import { FakeGateway } from "./gateway.ts";
-import { type Fate, FakeNode } from "./node.ts";
+import { FakeNode, type Fate } from "./node.ts";
 
 export interface WorldOptions {
   readonly seed?: number;
@@ -162,7 +162,8 @@ export class World {
 function severable<Port extends object>(port: Port, life: { readonly cut: boolean }): Port {
   const guard = (value: unknown): unknown => {
     if (typeof value === "function") {
-      return (...args: unknown[]) => (life.cut ? never : (value as (...a: unknown[]) => unknown)(...args));
+      return (...args: unknown[]) =>
+        life.cut ? never : (value as (...a: unknown[]) => unknown)(...args);
     }
     return value;
   };
@@ -189,7 +190,9 @@ export const helloFiles = {
 };
 
 /** web, worker and release, as a Procfile has them. */
-export function procfile(lines: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+export function procfile(
+  lines: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
   const text = Object.entries(lines)
     .map(([type, line]) => `${type}: ${line}\n`)
     .join("");

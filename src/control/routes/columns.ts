@@ -32,11 +32,12 @@ export class Columns {
   }
 
   /** Of the app's instances only these still exist. */
-  keep(app: string, existing: readonly InstanceId[]): void {
+  keep(app: string, existing: Iterable<InstanceId>): void {
     const ofApp = this.#byApp.get(app);
     if (ofApp === undefined) return;
+    const kept = new Set(existing);
     for (const [instance, column] of ofApp) {
-      if (existing.includes(instance)) continue;
+      if (kept.has(instance)) continue;
       ofApp.delete(instance);
       this.#resting.push({ column, freeAt: this.#clock.now() + graceMs });
     }
