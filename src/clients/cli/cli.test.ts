@@ -31,7 +31,7 @@ describe("deploy", () => {
     const folder = cloud.folder({ "index.html": "new", "other.txt": "other" }, "fresh");
     const said = await ok(["deploy", folder]);
     expect(said).toContain("uploaded 2 of 2 files (8B of 8B)");
-    expect(said).toContain("v1 of fresh is static: there is an index.html");
+    expect(said).toContain("v1 of fresh, recognised as static: there is an index.html");
     expect(said).toContain("added 3 packages");
     expect(said).toContain("build: layer is ready");
     expect(said.trimEnd().split("\n").at(-1)).toBe("http://fresh.localhost:8080");

@@ -57,7 +57,7 @@ async function deployAction(
     app: app.value,
     now: session.context.now,
     refusal: session.refusal,
-    onStep: (step) => showStep(session.printer, app.value, step),
+    onStep: presentSteps(session.printer, app.value),
   });
   if (!deployed.ok) return deployed;
   const { accepted, end, uploadMs, totalMs } = deployed.value;
@@ -97,7 +97,7 @@ export async function waitForRelease(session: Session, app: string, release: num
       client: client.value,
       app,
       refusal: session.refusal,
-      onStep: (step) => showStep(session.printer, app, step),
+      onStep: presentSteps(session.printer, app),
     },
     release,
   );
@@ -137,43 +137,56 @@ function conclude(
   return Promise.resolve(failed === null ? done : err(failed));
 }
 
-function showStep(printer: Printer, app: string, step: DeployStep): void {
-  switch (step.kind) {
-    case "hashing":
-      printer.status(`reading ${step.files} of ${step.of} files`);
-      return;
-    case "uploading":
-      printer.status(
-        `uploading ${step.filesDone} of ${step.files} files, ` +
-          `${formatBytes(step.bytesDone)} of ${formatBytes(step.bytes)}`,
-      );
-      return;
-    case "uploaded":
-      printer.progress(
-        `uploaded ${step.files} of ${step.scanned.fileCount} files ` +
-          `(${formatBytes(step.bytes)} of ${formatBytes(step.scanned.bytes)}) ` +
-          `in ${formatDurationMs(step.durationMs)}`,
-      );
-      return;
-    case "accepted": {
-      const { recognition, release } = step.accepted;
-      printer.progress(`v${release} of ${app} is ${recognition.kind}: ${recognition.reason}`);
-      return;
+/** Shows the steps of one release as they come. */
+function presentSteps(printer: Printer, app: string): (step: DeployStep) => void {
+  const begunAt = new Map<string, number>();
+  return (step) => {
+    switch (step.kind) {
+      case "hashing":
+        printer.status(`reading ${step.files} of ${step.of} files`);
+        return;
+      case "uploading":
+        printer.status(
+          `uploading ${step.filesDone} of ${step.files} files, ` +
+            `${formatBytes(step.bytesDone)} of ${formatBytes(step.bytes)}`,
+        );
+        return;
+      case "uploaded":
+        printer.progress(
+          `uploaded ${step.files} of ${step.scanned.fileCount} files ` +
+            `(${formatBytes(step.bytes)} of ${formatBytes(step.scanned.bytes)}) ` +
+            `in ${formatDurationMs(step.durationMs)}`,
+        );
+        return;
+      case "accepted": {
+        const { recognition, release } = step.accepted;
+        printer.progress(
+          `v${release} of ${app}, recognised as ${recognition.kind}: ${recognition.reason}`,
+        );
+        return;
+      }
+      case "event":
+        presentEvent(printer, step.event, begunAt);
     }
-    case "event":
-      showEvent(printer, step.event);
-  }
+  };
 }
 
-function showEvent(printer: Printer, event: DeploymentEvent): void {
+function presentEvent(
+  printer: Printer,
+  event: DeploymentEvent,
+  begunAt: Map<string, number>,
+): void {
   if (event.kind === "output") printer.progress(printer.colors.dim(`  ${event.line}`));
   if (event.kind !== "stage") return;
-  const text = event.message.startsWith(event.stage)
-    ? event.message
-    : `${event.stage}: ${event.message}`;
-  if (event.state === "end") printer.progress(text);
-  else {
+  const { stage, state, at } = event;
+  if (state === "begin") {
+    begunAt.set(stage, at);
+    const text = `${stage}: ${event.message}`;
     printer.progress(text);
     printer.status(text);
+    return;
   }
+  const tookMs = at - (begunAt.get(stage) ?? at);
+  const text = event.message === "" ? "done" : event.message;
+  printer.progress(`${stage}: ${text} ${printer.colors.dim(`(${formatDurationMs(tookMs)})`)}`);
 }
