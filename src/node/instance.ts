@@ -3,28 +3,13 @@ import { assert } from "../base/assert.ts";
 import { ok, type Result } from "../base/result.ts";
 import type { Clock, Random, Timer } from "../base/time.ts";
 import { formatBytes } from "../base/units.ts";
-import type {
-  Assignment,
-  ExitCause,
-  InstancePhase,
-  InstanceStatus,
-  InstanceUsage,
-} from "../model/instance.ts";
+import type { Assignment, ExitCause, InstanceStatus } from "../model/instance.ts";
 import { releaseProcess } from "../model/names.ts";
 import type { Release } from "../model/release.ts";
 import type { WakeReply } from "../model/wire.ts";
-import {
-  account,
-  type Ceilings,
-  type Credit,
-  ceilings,
-  fullCredit,
-  needsAccounting,
-  rebase,
-} from "./decide/credit.ts";
 import { nextTickAt } from "./decide/idle.ts";
 import { type Input, initialState, resume, step } from "./decide/machine.ts";
-import type { Effect, InstanceState, Situation, Step, Wanted } from "./decide/state.ts";
+import type { Effect, InstanceState, Situation, Step } from "./decide/state.ts";
 import { reasonOf } from "./drivers/layout.ts";
 import {
   type Held,
@@ -37,6 +22,8 @@ import {
 import { type HostTools, openSecrets, type Prepared } from "./drivers/specification.ts";
 import type { InstanceFile, InstanceFiles } from "./instance-files.ts";
 import type { InstanceLog } from "./logs/instance-log.ts";
+import { Meter } from "./meter.ts";
+import { afterBoot, causeOf, phaseOf, rests, wantedOf } from "./phases.ts";
 import type { PrepareFailure } from "./preparation.ts";
 
 // Drives one instance: drains its queue of inputs through the pure machine, writes the state
@@ -78,18 +65,15 @@ export class Instance {
   assignment: Assignment;
   process: InstanceProcess | null = null;
   prepared: Prepared | null = null;
-  #context: InstanceContext;
+  readonly #context: InstanceContext;
   #state: InstanceState;
-  #credit: Credit;
-  #ceilings: Ceilings | null = null;
+  readonly #meter: Meter;
   #held: Held = holdsNothing;
   #queue: Input[] = [];
   #draining = false;
   #timer: Timer | null = null;
   #waiters: ((reply: WakeReply) => void)[] = [];
   #settled: (() => void)[] = [];
-  #usage: InstanceUsage | null = null;
-  #sampledAt = 0;
   #launchedAt = 0;
   #closed = false;
   #readiness = new AbortController();
@@ -100,7 +84,7 @@ export class Instance {
     const task = assignment.process === releaseProcess;
     const { graceMs } = context;
     this.#state = initialState(wantedOf(assignment), { task, takesRequests: false, graceMs });
-    this.#credit = fullCredit(assignment.limits);
+    this.#meter = new Meter(assignment.limits);
   }
 
   get situation(): Situation {
@@ -113,7 +97,7 @@ export class Instance {
 
   /** A ceiling depends on its use: it must be sampled often. */
   get accounted(): boolean {
-    return needsAccounting(this.assignment.limits, this.#credit);
+    return this.#meter.needsAccounting;
   }
 
   /** A new one: nothing of it is here. */
@@ -131,7 +115,7 @@ export class Instance {
   async adopt(file: InstanceFile, sameBoot: boolean): Promise<void> {
     const left = sameBoot ? file.state : afterBoot(file.state);
     this.#state = { ...left, graceMs: this.#context.graceMs };
-    this.#credit = rebase(file.credit, file.limits, this.assignment.limits);
+    this.#meter.restore(file.credit, file.limits);
     const held = sameBoot ? file.held : holdsNothing;
     this.#held = held;
     const process = await this.#adoptProcess(held);
@@ -139,8 +123,7 @@ export class Instance {
     if (process !== null) {
       this.log.watch();
       this.#attach(process);
-      await this.#readUsage(process);
-      await this.#applyCeilings();
+      await this.#meter.adopt(process.cgroup, this.#now());
     } else if (held.slot !== null) {
       exit = await this.#context.processes.settle(this.assignment.instance, held);
       this.#held = holdsNothing;
@@ -155,10 +138,10 @@ export class Instance {
   }
 
   assign(assignment: Assignment): void {
-    const before = this.assignment;
     this.assignment = assignment;
-    this.#credit = rebase(this.#credit, before.limits, assignment.limits);
-    void this.#applyCeilings();
+    this.#meter.setLimits(assignment.limits).catch((cause) => {
+      this.log.event(`its limits cannot be set: ${reasonOf(cause)}`);
+    });
     this.feed({ kind: "assigned", wanted: wantedOf(assignment) });
   }
 
@@ -191,7 +174,7 @@ export class Instance {
 
   #isFallingAsleep(): boolean {
     const { situation } = this;
-    if (situation.state === "stopping") return situation.then === "sleep";
+    if (situation.state === "stopping") return situation.next === "sleep";
     return situation.state === "running" && situation.quiesce?.why === "sleep";
   }
 
@@ -209,7 +192,7 @@ export class Instance {
    */
   async halt(): Promise<void> {
     const { wasHealthy, restarts, lastExit } = this.#state;
-    if (["asleep", "failed", "done", "gone"].includes(this.situation.state)) return this.close();
+    if (rests(this.situation)) return this.close();
     await this.end();
     this.close();
     const situation: Situation = { state: "preparing", step: "files" };
@@ -230,51 +213,20 @@ export class Instance {
     const { instance, project, app, release, process } = this.assignment;
     const { wasHealthy, restarts, lastExit } = this.#state;
     const phase = phaseOf(this.situation);
-    const usage = this.process === null ? null : this.#usage;
-    return {
-      instance,
-      project,
-      app,
-      release,
-      process,
-      phase,
-      wasHealthy,
-      restarts,
-      lastExit,
-      usage,
-    };
+    const about = { instance, project, app, release, process, phase };
+    return { ...about, wasHealthy, restarts, lastExit, usage: this.#meter.usage };
   }
 
   /** Reads its use; returns the cores in use, or null when it does not run. */
   async sample(): Promise<number | null> {
-    const process = this.process;
-    if (process === null) return null;
-    const before = this.#sampledAt;
-    const usage = await this.#readUsage(process);
-    if (usage === null) return null;
-    const seconds = (this.#sampledAt - before) / 1000;
-    const { cpu, memory } = this.assignment.limits;
-    this.#credit = {
-      cpu: account(this.#credit.cpu, cpu, usage.cpuCores, seconds),
-      memory: account(this.#credit.memory, memory, usage.memoryBytes, seconds),
-    };
-    await this.#applyCeilings();
-    this.#context.changed(this, false);
-    return usage.cpuCores;
-  }
-
-  async #readUsage(process: InstanceProcess): Promise<InstanceUsage | null> {
-    const read = await process.cgroup.usage().catch(() => null);
-    if (read === null || this.process !== process) return null;
-    const now = this.#now();
-    const { cpuTimeUs, oomKills } = read;
-    const seconds = Math.max(0.001, (now - this.#sampledAt) / 1000);
-    // A process that was adopted has used CPU before anybody looked: nothing to divide by.
-    const spentUs = this.#usage === null ? 0 : Math.max(0, cpuTimeUs - this.#usage.cpuTimeUs);
-    const memoryBytes = Math.max(0, read.memoryBytes - read.cacheBytes);
-    this.#usage = { cpuCores: spentUs / 1e6 / seconds, cpuTimeUs, memoryBytes, oomKills };
-    this.#sampledAt = now;
-    return this.#usage;
+    try {
+      const usage = await this.#meter.sample(this.#now());
+      if (usage !== null) this.#context.changed(this, false);
+      return usage?.cpuCores ?? null;
+    } catch (cause) {
+      this.log.event(`its limits cannot be set: ${reasonOf(cause)}`);
+      return null;
+    }
   }
 
   #now(): number {
@@ -294,14 +246,9 @@ export class Instance {
   }
 
   #save(): void {
-    const { limits } = this.assignment;
-    this.#context.files.write({
-      instance: this.assignment.instance,
-      state: this.#state,
-      credit: this.#credit,
-      limits,
-      held: this.#held,
-    });
+    const { credit, limits } = this.#meter;
+    const { instance } = this.assignment;
+    this.#context.files.write({ instance, state: this.#state, credit, limits, held: this.#held });
   }
 
   #armTimer(): void {
@@ -324,10 +271,11 @@ export class Instance {
         void this.#awaitReady();
         return;
       case "terminate":
-        void this.process?.terminate();
+        // It may end by itself at this very moment.
+        this.process?.terminate().catch(() => {});
         return;
       case "kill":
-        void this.process?.kill();
+        this.process?.kill().catch(() => {});
         return;
       case "quiesce":
         void this.#context.quiesce(this.assignment).then((answer) => this.feed(answer));
@@ -377,13 +325,13 @@ export class Instance {
     const request = this.#request(release, prepared);
     const log = this.log;
     const descriptor = log.openForApp();
-    this.#ceilings = this.#wantedCeilings();
+    const ceilings = this.#meter.begin();
     this.#launchedAt = this.#now();
     try {
       log.watch();
       const process = await this.#context.processes.launch(
         request,
-        this.#ceilings,
+        ceilings,
         descriptor,
         (held) => {
           this.#held = held;
@@ -415,8 +363,7 @@ export class Instance {
   #attach(process: InstanceProcess): void {
     assert(this.process === null, "an instance has one process");
     this.process = process;
-    this.#usage = null;
-    this.#sampledAt = this.#now();
+    this.#meter.attach(process.cgroup, this.#now());
     const oom = process.cgroup.onOomKill(() => this.#outOfMemory());
     void process.ended.then((end) => {
       oom.cancel();
@@ -426,18 +373,20 @@ export class Instance {
 
   #outOfMemory(): void {
     if (this.#closed) return;
-    const limit = this.#ceilings?.memoryMaxBytes ?? null;
+    const limit = this.#meter.memoryMaxBytes;
     const of = limit === null ? "the machine has no more" : `its limit is ${formatBytes(limit)}`;
     this.log.event(`out of memory: the kernel killed a process (${of})`);
   }
 
-  #ended({ exit, oomKills }: ProcessEnd): void {
+  #ended({ exit, oomKills, problem }: ProcessEnd): void {
     if (this.#closed) return;
+    const cause = causeOf(exit, oomKills, this.#meter.memoryMaxBytes);
+    this.#meter.detach();
     this.process = null;
     this.#held = holdsNothing;
     this.#readiness.abort();
     this.log.rest();
-    const cause = causeOf(exit, oomKills, this.#ceilings?.memoryMaxBytes ?? null);
+    if (problem !== null) this.log.event(`cleaning up after it: ${problem}`);
     this.#feedExit(cause);
     for (const settle of this.#settled.splice(0)) settle();
   }
@@ -480,22 +429,6 @@ export class Instance {
     this.#context.gone(this);
   }
 
-  #wantedCeilings(): Ceilings {
-    return ceilings(this.assignment.limits, this.#credit, this.#usage?.memoryBytes ?? 0);
-  }
-
-  async #applyCeilings(): Promise<void> {
-    const process = this.process;
-    const wanted = this.#wantedCeilings();
-    if (process === null || JSON.stringify(wanted) === JSON.stringify(this.#ceilings)) return;
-    this.#ceilings = wanted;
-    try {
-      await process.cgroup.setLimits(wanted);
-    } catch (cause) {
-      if (this.process === process) this.log.event(`setting its limits: ${reasonOf(cause)}`);
-    }
-  }
-
   #logTail(): readonly string[] {
     const lines = this.log.read({ since: this.#launchedAt, tail: tailLines });
     return lines.filter(({ stream }) => stream === "out").map(({ text }) => text);
@@ -504,45 +437,4 @@ export class Instance {
   #jitter(): number {
     return this.#context.random.next();
   }
-}
-
-function wantedOf({ keepAwake, idleMs, drain }: Assignment): Wanted {
-  return { keepAwake, idleMs, drain };
-}
-
-function phaseOf(situation: Situation): InstancePhase {
-  switch (situation.state) {
-    case "starting":
-      return { state: "starting", pid: situation.pid };
-    case "running": {
-      const { pid, startedAt, endpoint } = situation;
-      return { state: "running", pid, startedAt, endpoint };
-    }
-    case "stopping":
-      return { state: "stopping", since: situation.since };
-    case "gone":
-      return { state: "stopping", since: 0 };
-    default:
-      return situation;
-  }
-}
-
-/** After a boot nothing runs; what slept or had ended stays so. */
-function afterBoot(state: InstanceState): InstanceState {
-  const { situation } = state;
-  if (situation.state === "stopping" && situation.then === "sleep") {
-    return { ...state, situation: { state: "asleep", since: situation.since } };
-  }
-  const ended = ["asleep", "failed", "done"].includes(situation.state);
-  return ended ? state : { ...state, situation: { state: "preparing", step: "files" } };
-}
-
-const killed = 128 + 9;
-
-function causeOf(exit: ProcessEnd["exit"], oomKills: number, limitBytes: number | null): ExitCause {
-  const wasKilled =
-    (exit.kind === "signal" && exit.signal === "SIGKILL") ||
-    (exit.kind === "exit" && exit.code === killed);
-  if (oomKills > 0 && wasKilled) return { kind: "out-of-memory", limitBytes };
-  return exit;
 }

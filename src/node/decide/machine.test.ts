@@ -265,7 +265,10 @@ test("ticks alone never loop: each moves the next one later or ends it", () => {
     fc.property(fc.array(inputs, { maxLength: 30 }), (script) => {
       let state: InstanceState = initialState(wanted, web);
       let now = 0;
-      for (const input of script) state = step(state, input, (now += 100)).state;
+      for (const input of script) {
+        now += 100;
+        state = step(state, input, now).state;
+      }
       for (let turns = 0; turns < 20; turns++) {
         const at = nextTickAt(state);
         if (at === null) return;

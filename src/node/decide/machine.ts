@@ -185,7 +185,7 @@ function end(state: InstanceState, now: Timestamp): Step {
     case "running":
       return stopping(state, "end", now);
     case "stopping":
-      return stay({ ...state, situation: { ...situation, then: "end" } });
+      return stay({ ...state, situation: { ...situation, next: "end" } });
     default:
       return gone(state);
   }
@@ -246,7 +246,7 @@ function onStartFailed(
   now: Timestamp,
 ): Step {
   const { situation } = state;
-  if (situation.state === "stopping") return afterStop(state, situation.then, input, now);
+  if (situation.state === "stopping") return afterStop(state, situation.next, input, now);
   if (situation.state !== "preparing" && situation.state !== "starting") return stay(state);
   if (input.stage === "build" && !state.wasHealthy) {
     return failed(state, "build", input.reason, input.logTail);
@@ -270,7 +270,7 @@ function onExited(
   const { situation } = state;
   switch (situation.state) {
     case "stopping":
-      return afterStop(state, situation.then, input, now);
+      return afterStop(state, situation.next, input, now);
     case "starting":
     case "running":
       if (state.task) return taskEnded(state, input, now);
@@ -296,11 +296,11 @@ function taskEnded(
 
 function afterStop(
   state: InstanceState,
-  then: "sleep" | "end" | "retry",
+  next: "sleep" | "end" | "retry",
   ended: Ended,
   now: Timestamp,
 ): Step {
-  switch (then) {
+  switch (next) {
     case "end":
       return gone(state);
     case "retry":
@@ -309,7 +309,7 @@ function afterStop(
       if (state.wakeWanted) return relaunch(state, now);
       return stay({ ...state, situation: { state: "asleep", since: now } });
     default:
-      return unreachable(then);
+      return unreachable(next);
   }
 }
 
@@ -388,7 +388,7 @@ function onWake(state: InstanceState, now: Timestamp): Step {
     case "starting":
       return stay(woken);
     case "stopping":
-      return situation.then === "end" ? refuse("the instance is ending") : stay(woken);
+      return situation.next === "end" ? refuse("the instance is ending") : stay(woken);
     case "backing-off": {
       const waitMs = situation.until - now;
       if (waitMs > wakePatienceMs) return refuse(describeBackOff(situation.cause, waitMs));

@@ -34,7 +34,7 @@ export type Situation =
   | {
       readonly state: "stopping";
       readonly since: Timestamp;
-      readonly then: "sleep" | "end" | "retry";
+      readonly next: "sleep" | "end" | "retry";
       /** The grace is over and it was killed. */
       readonly killed: boolean;
     }
@@ -105,9 +105,9 @@ export function gone(state: InstanceState): Step {
 
 export function stopping(
   state: InstanceState,
-  then: "sleep" | "end" | "retry",
+  next: "sleep" | "end" | "retry",
   now: Timestamp,
 ): Step {
-  const situation: Situation = { state: "stopping", since: now, then, killed: false };
+  const situation: Situation = { state: "stopping", since: now, next, killed: false };
   return stay({ ...state, situation }, { kind: "terminate" });
 }

@@ -12,6 +12,7 @@ import type { ExitWatcher, ProcessIdentity } from "../linux/processes.ts";
 import type { Network, NetworkSlot } from "../network/network.ts";
 import { type CloudPaths, dataPaths, nodePaths } from "../paths.ts";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../sandbox/sandbox.ts";
+import { reasonOf } from "./layout.ts";
 import { answers, explainSilence, listeners, socketReady } from "./readiness.ts";
 import { argvOf, type Launch, portOf, specify } from "./specification.ts";
 
@@ -28,6 +29,8 @@ export interface ProcessEnd {
   readonly exit: SandboxExit;
   /** Processes that the kernel killed for lack of memory since the start. */
   readonly oomKills: number;
+  /** What could not be given back, if anything. */
+  readonly problem: string | null;
 }
 
 /** One process tree of an instance, from launch to its end. */
@@ -74,14 +77,23 @@ const steadyMs = 1000;
 const defaultTimeoutMs = 60_000;
 
 export function createProcessDriver(dependencies: ProcessDependencies): ProcessDriver {
-  const { paths, cgroups, network, sandbox } = dependencies;
+  return new SandboxDriver(dependencies);
+}
 
-  async function launch(
+class SandboxDriver implements ProcessDriver {
+  readonly #dependencies: ProcessDependencies;
+
+  constructor(dependencies: ProcessDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  async launch(
     request: LaunchRequest,
     limits: CgroupLimits,
     log: number,
     holds: (held: Held) => void,
-  ) {
+  ): Promise<InstanceProcess> {
+    const { paths, network, cgroups, sandbox } = this.#dependencies;
     const { instance } = request;
     const volume = makeVolume(paths, request);
     const socketDirectory = listenOf(request) === "unix" ? makeSocketPlace(paths, request) : null;
@@ -93,38 +105,62 @@ export function createProcessDriver(dependencies: ProcessDependencies): ProcessD
       await cgroup.setLimits(limits);
       const full: Launch = { ...request, volume, socketDirectory, network: slot };
       const spec = specify(full, commandOf(request));
-      const io = { statusFile: statusFile(instance), stdin: null, stdout: log, stderr: log };
-      rmSync(io.statusFile, { force: true });
+      const file = statusFile(paths, instance);
+      rmSync(file, { force: true });
+      const io = { statusFile: file, stdin: null, stdout: log, stderr: log };
       const launched = await sandbox.launch(spec, cgroup, io);
       const monitor = { pid: launched.monitorPid, startTicks: launched.monitorStartTicks };
       holds({ slot: slot.name, monitor });
-      return await attach(request, cgroup, slot, spec, monitor);
+      return this.#attach(request, cgroup, slot, spec, monitor);
     } catch (cause) {
-      await giveBack(instance, cgroup, slot);
+      await this.#giveBack(instance, cgroup, slot);
       holds(holdsNothing);
       throw cause;
     }
   }
 
-  async function attach(
+  async adopt(request: LaunchRequest, held: Held): Promise<InstanceProcess | null> {
+    const { paths, network, cgroups } = this.#dependencies;
+    const { project, app, instance } = request;
+    if (held.monitor === null || held.slot === null || !isRunning(held.monitor)) return null;
+    const cgroup = await cgroups.open(instance);
+    const slot = await network.adopt(held.slot);
+    if (cgroup === null || slot === null) return null;
+    const socketDirectory = listenOf(request) === "unix" ? socketPlace(paths, instance) : null;
+    const volume = nodePaths.volumeOf(paths, project, app);
+    const full: Launch = { ...request, volume, socketDirectory, network: slot };
+    return this.#attach(request, cgroup, slot, specify(full, commandOf(request)), held.monitor);
+  }
+
+  async settle(instance: InstanceId, held: Held): Promise<SandboxExit> {
+    const { paths, network, cgroups, sandbox } = this.#dependencies;
+    const exit = await sandbox.exitOf(statusFile(paths, instance));
+    const slot = held.slot === null ? null : await network.adopt(held.slot);
+    await this.#giveBack(instance, await cgroups.open(instance), slot);
+    return exit;
+  }
+
+  #attach(
     request: LaunchRequest,
     cgroup: Cgroup,
     slot: NetworkSlot,
     spec: SandboxSpec,
     monitor: ProcessIdentity,
-  ): Promise<InstanceProcess> {
+  ): InstanceProcess {
+    const { paths, sandbox, exits, clock } = this.#dependencies;
     const { instance } = request;
-    const ended = dependencies.exits.ended(monitor).then(async (): Promise<ProcessEnd> => {
-      const exit = await sandbox.exitOf(statusFile(instance));
+    const file = statusFile(paths, instance);
+    const ended = exits.ended(monitor).then(async (): Promise<ProcessEnd> => {
+      const exit = await sandbox.exitOf(file);
       const usage = await cgroup.usage().catch(() => null);
-      await giveBack(instance, cgroup, slot);
-      return { exit, oomKills: usage?.oomKills ?? 0 };
+      const problem = await this.#giveBack(instance, cgroup, slot).then(() => null, reasonOf);
+      return { exit, oomKills: usage?.oomKills ?? 0, problem };
     });
     let known: number | null = null;
     const pid = async (): Promise<number | null> => {
       for (let delayMs = 1; known === null && isRunning(monitor); delayMs *= 2) {
-        known = await sandbox.childPidOf(statusFile(instance));
-        if (known === null) await pause(dependencies.clock, delayMs);
+        known = await sandbox.childPidOf(file);
+        if (known === null) await pause(clock, delayMs);
       }
       return known;
     };
@@ -133,32 +169,18 @@ export function createProcessDriver(dependencies: ProcessDependencies): ProcessD
       cgroup,
       spec,
       ended,
-      ready: (signal) => ready(dependencies, request, slot, pid, signal),
+      ready: (signal) => ready(this.#dependencies, request, slot, pid, signal),
       terminate: async () => terminate(request, cgroup, await pid()),
       kill: () => cgroup.kill(),
     };
   }
 
-  async function adopt(request: LaunchRequest, held: Held): Promise<InstanceProcess | null> {
-    if (held.monitor === null || held.slot === null || !isRunning(held.monitor)) return null;
-    const cgroup = await cgroups.open(request.instance);
-    const slot = await network.adopt(held.slot);
-    if (cgroup === null || slot === null) return null;
-    const socketDirectory =
-      listenOf(request) === "unix" ? socketPlace(paths, request.instance) : null;
-    const volume = nodePaths.volumeOf(paths, request.project, request.app);
-    const full: Launch = { ...request, volume, socketDirectory, network: slot };
-    return attach(request, cgroup, slot, specify(full, commandOf(request)), held.monitor);
-  }
-
-  async function settle(instance: InstanceId, held: Held): Promise<SandboxExit> {
-    const exit = await sandbox.exitOf(statusFile(instance));
-    const slot = held.slot === null ? null : await network.adopt(held.slot);
-    await giveBack(instance, await cgroups.open(instance), slot);
-    return exit;
-  }
-
-  async function giveBack(instance: InstanceId, cgroup: Cgroup | null, slot: NetworkSlot | null) {
+  async #giveBack(
+    instance: InstanceId,
+    cgroup: Cgroup | null,
+    slot: NetworkSlot | null,
+  ): Promise<void> {
+    const { paths, network } = this.#dependencies;
     // First the socket, so that no gateway meets what is ending.
     rmSync(endpointPath(paths, instance), { force: true });
     if (cgroup !== null) {
@@ -167,14 +189,12 @@ export function createProcessDriver(dependencies: ProcessDependencies): ProcessD
     }
     if (slot !== null) await network.release(slot);
     rmSync(socketPlace(paths, instance), { recursive: true, force: true });
-    rmSync(statusFile(instance), { force: true });
+    rmSync(statusFile(paths, instance), { force: true });
   }
+}
 
-  function statusFile(instance: InstanceId): string {
-    return join(nodePaths.statuses(paths), instance);
-  }
-
-  return { launch, adopt, settle };
+function statusFile(paths: CloudPaths, instance: InstanceId): string {
+  return join(nodePaths.statuses(paths), instance);
 }
 
 function listenOf({ release, process }: LaunchRequest): Listen {

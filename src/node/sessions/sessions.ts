@@ -1,8 +1,7 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { InstanceId, ProcessType } from "../../model/names.ts";
-import { releaseProcess } from "../../model/names.ts";
+import { type InstanceId, type ProcessType, releaseProcess } from "../../model/names.ts";
 import type { Release } from "../../model/release.ts";
 import type { ExecReply, ExecRequest } from "../../model/wire.ts";
 import type { CgroupTree } from "../cgroup/cgroup.ts";
@@ -16,9 +15,9 @@ import {
   type Prepared,
   specify,
 } from "../drivers/specification.ts";
-import type { Network } from "../network/network.ts";
+import type { Network, NetworkSlot } from "../network/network.ts";
 import { type CloudPaths, nodePaths } from "../paths.ts";
-import type { Sandbox } from "../sandbox/sandbox.ts";
+import type { Sandbox, SandboxSpec } from "../sandbox/sandbox.ts";
 import {
   argvOfSession,
   runSession,
@@ -54,61 +53,73 @@ export interface Sessions {
 type Io = { readonly stdin: number; readonly stdout: number; readonly stderr: number };
 
 export function createSessions(dependencies: SessionsDependencies): Sessions {
-  const { paths, cgroups, network, sandbox } = dependencies;
-  const sessions = new Map<string, Session>();
+  return new NodeSessions(dependencies);
+}
 
-  async function exec(request: ExecRequest): Promise<ExecReply> {
+class NodeSessions implements Sessions {
+  readonly #dependencies: SessionsDependencies;
+  readonly #sessions = new Map<string, Session>();
+
+  constructor(dependencies: SessionsDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  async exec(request: ExecRequest): Promise<ExecReply> {
     if (!/^[a-z0-9-]{1,64}$/.test(request.session)) {
       return { ok: false, reason: "a session's name has only a-z, 0-9 and -" };
     }
-    const starter = await starterOf(request);
+    const starter = await this.#starterOf(request);
     if (!starter.ok) return { ok: false, reason: starter.error };
     try {
-      const over = () => void sessions.delete(request.session);
-      const session = await runSession(dependencies, request, starter.value, over);
-      sessions.set(request.session, session);
+      const over = () => void this.#sessions.delete(request.session);
+      const session = await runSession(this.#dependencies, request, starter.value, over);
+      this.#sessions.set(request.session, session);
       return { ok: true };
     } catch (cause) {
       return { ok: false, reason: `starting the program: ${reasonOf(cause)}` };
     }
   }
 
-  async function starterOf(
+  close(): void {
+    for (const session of this.#sessions.values()) session.kill();
+  }
+
+  async #starterOf(
     request: ExecRequest,
   ): Promise<Result<(io: Io) => Promise<StartedProgram>, string>> {
     if (request.target.kind === "inside") {
-      const process = dependencies.running(request.target.instance);
+      const process = this.#dependencies.running(request.target.instance);
       if (process === null) return err("the instance does not run");
-      return ok((io) => startInside(request, process, io));
+      return ok((io) => this.#startInside(request, process, io));
     }
-    const prepared = await dependencies.prepare(request, request.target.release);
-    return prepared.ok ? ok((io) => startOneOff(request, prepared.value, io)) : prepared;
+    const prepared = await this.#dependencies.prepare(request, request.target.release);
+    if (!prepared.ok) return prepared;
+    return ok((io) => this.#startOneOff(request, prepared.value, io));
   }
 
-  async function startInside(
+  async #startInside(
     request: ExecRequest,
     process: InstanceProcess,
     io: Io,
   ): Promise<StartedProgram> {
-    const statusFile = statusOf(request);
-    const argv = argvOfSession(request);
-    const spec = { ...process.spec, argv, env: withTerminal(request, process.spec.env) };
+    const statusFile = this.#statusOf(request);
     const pid = await process.pid();
     if (pid === null) throw new Error("the instance has just ended");
+    const spec = withSession(process.spec, request);
+    const { sandbox } = this.#dependencies;
     const launched = await sandbox.enter(pid, spec, process.cgroup, { statusFile, ...io });
-    return started(launched, statusFile, async () => {});
+    return this.#started(launched, statusFile, async () => {});
   }
 
-  async function startOneOff(
+  async #startOneOff(
     request: ExecRequest,
-    { release, prepared }: PreparedRelease,
+    release: PreparedRelease,
     io: Io,
   ): Promise<StartedProgram> {
-    const statusFile = statusOf(request);
-    const limits = release.config.limits;
-    const uid = dependencies.uidBase + request.uidOffset;
-    const { project, app } = request;
-    const slot = await network.acquire(release.config.egress);
+    const { cgroups, network, sandbox } = this.#dependencies;
+    const statusFile = this.#statusOf(request);
+    const { limits, egress } = release.release.config;
+    const slot = await network.acquire(egress);
     const cgroup = await cgroups.create(`run-${request.session}`);
     const end = async (): Promise<void> => {
       await cgroup.kill();
@@ -117,36 +128,40 @@ export function createSessions(dependencies: SessionsDependencies): Sessions {
     };
     try {
       await cgroup.setLimits(ceilings(limits, fullCredit(limits), 0));
-      const launch: Launch = {
-        project,
-        app,
-        instance: `run-${request.session}` as InstanceId,
-        process: mainProcess(release),
-        release,
-        secrets: openSecrets(release, dependencies.openSecret),
-        uid,
-        network: slot,
-        prepared,
-        volume: makeVolume(paths, { project, app, uid }),
-        socketDirectory: null,
-        openFiles: limits.openFiles,
-        tools: dependencies.tools,
-      };
-      const spec = specify(launch, argvOfSession(request));
-      const full = { ...spec, env: withTerminal(request, spec.env) };
-      const launched = await sandbox.launch(full, cgroup, { statusFile, ...io });
-      return started(launched, statusFile, end);
+      const spec = withSession(specify(this.#launchOf(request, release, slot), []), request);
+      const launched = await sandbox.launch(spec, cgroup, { statusFile, ...io });
+      return this.#started(launched, statusFile, end);
     } catch (cause) {
       await end();
       throw cause;
     }
   }
 
-  function started(
+  #launchOf(
+    request: ExecRequest,
+    { release, prepared }: PreparedRelease,
+    network: NetworkSlot,
+  ): Launch {
+    const { paths, tools, uidBase, openSecret } = this.#dependencies;
+    const { project, app } = request;
+    const uid = uidBase + request.uidOffset;
+    return {
+      ...{ project, app, release, prepared, network, uid, tools },
+      instance: `run-${request.session}` as InstanceId,
+      process: mainProcess(release),
+      secrets: openSecrets(release, openSecret),
+      volume: makeVolume(paths, { project, app, uid }),
+      socketDirectory: null,
+      openFiles: release.config.limits.openFiles,
+    };
+  }
+
+  #started(
     launched: StartedProgram["launched"],
     statusFile: string,
     end: () => Promise<void>,
   ): StartedProgram {
+    const { sandbox } = this.#dependencies;
     return {
       launched,
       exit: () => sandbox.exitOf(statusFile),
@@ -158,16 +173,9 @@ export function createSessions(dependencies: SessionsDependencies): Sessions {
     };
   }
 
-  function statusOf({ session }: ExecRequest): string {
-    return join(nodePaths.statuses(paths), `run-${session}`);
+  #statusOf({ session }: ExecRequest): string {
+    return join(nodePaths.statuses(this.#dependencies.paths), `run-${session}`);
   }
-
-  return {
-    exec,
-    close() {
-      for (const session of sessions.values()) session.kill();
-    },
-  };
 }
 
 /** The process whose environment a one-off program gets. */
@@ -177,9 +185,7 @@ function mainProcess(release: Release): ProcessType {
   return release.config.http?.process ?? first ?? releaseProcess;
 }
 
-function withTerminal(
-  { terminal }: ExecRequest,
-  env: Readonly<Record<string, string>>,
-): Record<string, string> {
-  return terminal === null ? { ...env } : { TERM: "xterm-256color", ...env };
+function withSession(spec: SandboxSpec, request: ExecRequest): SandboxSpec {
+  const terminal = request.terminal === null ? {} : { TERM: "xterm-256color" };
+  return { ...spec, argv: argvOfSession(request), env: { ...terminal, ...spec.env } };
 }

@@ -1,0 +1,123 @@
+import type { Timestamp } from "../base/time.ts";
+import type { InstanceUsage } from "../model/instance.ts";
+import type { Limits } from "../model/limits.ts";
+import type { Cgroup } from "./cgroup/cgroup.ts";
+import {
+  account,
+  type Ceilings,
+  type Credit,
+  ceilings,
+  fullCredit,
+  needsAccounting,
+  rebase,
+} from "./decide/credit.ts";
+
+/** What an instance uses, what it may, and what credit that leaves: one for its whole life. */
+export class Meter {
+  #limits: Limits;
+  #credit: Credit;
+  #cgroup: Cgroup | null = null;
+  #ceilings: Ceilings | null = null;
+  #usage: InstanceUsage | null = null;
+  #sampledAt: Timestamp = 0;
+
+  constructor(limits: Limits) {
+    this.#limits = limits;
+    this.#credit = fullCredit(limits);
+  }
+
+  get credit(): Credit {
+    return this.#credit;
+  }
+
+  /** Those that the credit was earned under. */
+  get limits(): Limits {
+    return this.#limits;
+  }
+
+  /** Null while it does not run. */
+  get usage(): InstanceUsage | null {
+    return this.#cgroup === null ? null : this.#usage;
+  }
+
+  /** What kills it when it uses more; null: only the machine's end. */
+  get memoryMaxBytes(): number | null {
+    return this.#ceilings?.memoryMaxBytes ?? null;
+  }
+
+  /** A ceiling depends on its use: it must be read often. */
+  get needsAccounting(): boolean {
+    return needsAccounting(this.#limits, this.#credit);
+  }
+
+  /** Takes up the credit that an earlier lode wrote down. */
+  restore(credit: Credit, earnedUnder: Limits): void {
+    this.#credit = rebase(credit, earnedUnder, this.#limits);
+  }
+
+  /** The ceilings for a launch, which sets them. */
+  begin(): Ceilings {
+    this.#usage = { cpuCores: 0, cpuTimeUs: 0, memoryBytes: 0, oomKills: 0 };
+    this.#ceilings = ceilings(this.#limits, this.#credit, 0);
+    return this.#ceilings;
+  }
+
+  attach(cgroup: Cgroup, now: Timestamp): void {
+    this.#cgroup = cgroup;
+    this.#sampledAt = now;
+  }
+
+  /** A process that was adopted has used CPU before anybody looked. */
+  async adopt(cgroup: Cgroup, now: Timestamp): Promise<void> {
+    this.#usage = null;
+    this.attach(cgroup, now);
+    await this.sample(now);
+    await this.#apply();
+  }
+
+  detach(): void {
+    this.#cgroup = null;
+    this.#ceilings = null;
+  }
+
+  async setLimits(limits: Limits): Promise<void> {
+    this.#credit = rebase(this.#credit, this.#limits, limits);
+    this.#limits = limits;
+    await this.#apply();
+  }
+
+  /** Reads the use since the last time and accounts for it; null when it does not run. */
+  async sample(now: Timestamp): Promise<InstanceUsage | null> {
+    const cgroup = this.#cgroup;
+    const read = (await cgroup?.usage().catch(() => null)) ?? null;
+    if (read === null || this.#cgroup !== cgroup) return null;
+    const { cpuTimeUs, oomKills } = read;
+    const seconds = Math.max(0.001, (now - this.#sampledAt) / 1000);
+    const spentUs = this.#usage === null ? 0 : Math.max(0, cpuTimeUs - this.#usage.cpuTimeUs);
+    const memoryBytes = Math.max(0, read.memoryBytes - read.cacheBytes);
+    const usage = { cpuCores: spentUs / 1e6 / seconds, cpuTimeUs, memoryBytes, oomKills };
+    this.#usage = usage;
+    this.#sampledAt = now;
+    const { cpu, memory } = this.#limits;
+    this.#credit = {
+      cpu: account(this.#credit.cpu, cpu, usage.cpuCores, seconds),
+      memory: account(this.#credit.memory, memory, memoryBytes, seconds),
+    };
+    await this.#apply();
+    return usage;
+  }
+
+  async #apply(): Promise<void> {
+    const cgroup = this.#cgroup;
+    if (cgroup === null) return;
+    const wanted = ceilings(this.#limits, this.#credit, this.#usage?.memoryBytes ?? 0);
+    if (JSON.stringify(wanted) === JSON.stringify(this.#ceilings)) return;
+    this.#ceilings = wanted;
+    try {
+      await cgroup.setLimits(wanted);
+    } catch (cause) {
+      // It has just ended, and its cgroup with it.
+      if (this.#cgroup === cgroup) throw cause;
+    }
+  }
+}

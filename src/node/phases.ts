@@ -1,0 +1,48 @@
+import type { Assignment, ExitCause, InstancePhase } from "../model/instance.ts";
+import type { InstanceState, Situation, Wanted } from "./decide/state.ts";
+import type { SandboxExit } from "./sandbox/sandbox.ts";
+
+export function wantedOf({ keepAwake, idleMs, drain }: Assignment): Wanted {
+  return { keepAwake, idleMs, drain };
+}
+
+/** A situation as others see it. */
+export function phaseOf(situation: Situation): InstancePhase {
+  switch (situation.state) {
+    case "starting":
+      return { state: "starting", pid: situation.pid };
+    case "running": {
+      const { pid, startedAt, endpoint } = situation;
+      return { state: "running", pid, startedAt, endpoint };
+    }
+    case "stopping":
+      return { state: "stopping", since: situation.since };
+    case "gone":
+      return { state: "stopping", since: 0 };
+    default:
+      return situation;
+  }
+}
+
+/** After a boot nothing runs; what slept or had ended stays so. */
+export function afterBoot(state: InstanceState): InstanceState {
+  const { situation } = state;
+  if (situation.state === "stopping" && situation.next === "sleep") {
+    return { ...state, situation: { state: "asleep", since: situation.since } };
+  }
+  return rests(situation) ? state : { ...state, situation: { state: "preparing", step: "files" } };
+}
+
+/** No process belongs to it, and none will by itself. */
+export function rests(situation: Situation): boolean {
+  return ["asleep", "failed", "done", "gone"].includes(situation.state);
+}
+
+const killedCode = 128 + 9;
+
+export function causeOf(exit: SandboxExit, oomKills: number, limitBytes: number | null): ExitCause {
+  const wasKilled =
+    (exit.kind === "signal" && exit.signal === "SIGKILL") ||
+    (exit.kind === "exit" && exit.code === killedCode);
+  return oomKills > 0 && wasKilled ? { kind: "out-of-memory", limitBytes } : exit;
+}
