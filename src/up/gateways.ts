@@ -244,13 +244,15 @@ class GatewaySet implements Gateways {
   async #launch(slot: Slot): Promise<Result<void, string>> {
     const { paths, uid, program, httpPort, httpsPort } = this.#settings;
     const name = gatewayName(slot);
-    const directory = join(paths.data, "gateways", name);
+    const logs = join(paths.data, "gateways");
+    const directory = join(logs, name);
+    mkdirSync(logs, { recursive: true, mode: 0o711 });
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     chownSync(directory, uid, uid);
     slot.launches += 1;
     const cgroupName = `${name}-${this.#deps.random.token(6)}`;
     const statusFile = join(this.#directory, `${cgroupName}.status`);
-    const output = openSync(join(paths.data, "gateways", `${name}.log`), "a", 0o600);
+    const output = openSync(join(logs, `${name}.log`), "a", 0o600);
     try {
       const cgroup = await this.#deps.cgroups.create(cgroupName);
       const inherited = [...slot.plain, ...slot.secure];
