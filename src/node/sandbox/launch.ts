@@ -105,7 +105,7 @@ function namespaces(spec: SandboxSpec, { join }: ChainDescriptors): string[] {
 function mountPoints(spec: SandboxSpec): string[] {
   const onRoot = spec.binds
     .filter(({ destination }) => !isBelow(destination, ["/tmp", "/run"]))
-    .filter((bind) => !isBelow(bind.destination, destinationsBefore(spec, bind)))
+    .filter(({ destination }, at) => !isBelow(destination, destinationsBefore(spec, at)))
     .map(({ destination }) => posix.dirname(destination))
     .filter((directory) => directory !== "/");
   return [...new Set(onRoot)].flatMap((directory) => ["--dir", directory]);
@@ -173,35 +173,35 @@ function findProblem(spec: SandboxSpec): string | null {
     if (name.includes("\0") || value.includes("\0")) return `env ${name} contains a NUL`;
   }
   if (spec.argv.some((argument) => argument.includes("\0"))) return "argv contains a NUL";
-  for (const bind of spec.binds) {
-    const found = findBindProblem(spec, bind);
+  for (const [at, bind] of spec.binds.entries()) {
+    const found = findBindProblem(spec, bind, at);
     if (found !== null) return `bind of ${bind.source} at ${bind.destination}: ${found}`;
   }
   return null;
 }
 
-function findBindProblem(spec: SandboxSpec, bind: BindMount): string | null {
+function findBindProblem(spec: SandboxSpec, bind: BindMount, at: number): string | null {
   const { source, destination } = bind;
   if (!isCleanPath(source)) return "the source is not a plain absolute path";
   if (!isCleanPath(destination) || destination === "/") {
     return "the destination is not a plain absolute path";
   }
   if (isReserved(destination)) return "the sandbox itself owns the destination";
-  const others = spec.binds.filter((other) => other !== bind);
+  const others = spec.binds.filter((_, other) => other !== at);
   if (others.some((other) => other.destination === destination)) {
     return "another bind has this destination";
   }
   const above = others.find((other) => isBelow(destination, [other.destination]));
   if (above === undefined) return null;
   if (above.writable) return `it lies below ${above.destination}, which the app can write`;
-  if (!destinationsBefore(spec, bind).includes(above.destination)) {
+  if (!destinationsBefore(spec, at).includes(above.destination)) {
     return `it would be hidden by ${above.destination}, which comes after it`;
   }
   return null;
 }
 
-function destinationsBefore(spec: SandboxSpec, bind: BindMount): string[] {
-  return spec.binds.slice(0, spec.binds.indexOf(bind)).map(({ destination }) => destination);
+function destinationsBefore(spec: SandboxSpec, at: number): string[] {
+  return spec.binds.slice(0, at).map(({ destination }) => destination);
 }
 
 function isReserved(path: string): boolean {

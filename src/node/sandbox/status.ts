@@ -4,7 +4,8 @@ import type { SandboxExit } from "./sandbox.ts";
 
 /**
  * bubblewrap's status file: JSON lines, first `{"child-pid": …}`, at the end
- * `{"exit-code": …}`. Without the latter bubblewrap itself was killed.
+ * `{"exit-code": …}`. Without the latter bubblewrap itself was killed, or could not start the
+ * program and said so on its standard error.
  */
 
 const signalNames = new Map(
