@@ -48,6 +48,7 @@ export interface NodeOptions {
 export type Machine = Map<InstanceId, { assignment: Assignment; status: InstanceStatus }>;
 
 const drainedAfterMs = 500;
+const heartbeatMs = 5_000;
 
 /**
  * A node as control sees it, without processes: it obeys assignments after a while, and says
@@ -83,6 +84,7 @@ export class FakeNode {
     for (const instance of [...this.machine.keys()]) if (!kept.has(instance)) this.#end(instance);
     for (const instance of kept) this.#resume(instance);
     this.#answer();
+    this.#subscriptions.push(clock.every(heartbeatMs, () => this.#publish([], [])));
     const watch = await ledger.watch(keys.assignmentsOf(name), listed.value.revision);
     assert(watch.ok, "a simulated ledger can be watched");
     this.#watch = watch.value;

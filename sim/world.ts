@@ -23,8 +23,9 @@ export interface WorldOptions {
   readonly cores?: number;
   readonly fateOf?: (assignment: Assignment) => Fate;
   readonly phaseMs?: () => number;
-  /** What control and the nodes see of the wire; the world's own for default. */
+  /** The wire and the ledger as control sees them: a chance to spoil calls. */
   readonly wireOf?: (wire: Wire) => Wire;
+  readonly ledgerOf?: (ledger: Ledger) => Ledger;
 }
 
 /** A whole cluster on the memory fabric, in virtual time, without processes. */
@@ -123,10 +124,10 @@ export class World {
 
   #newControl(): Control {
     const life = this.#severed;
-    const { ledger, wire } = this;
+    const { wireOf, ledgerOf } = this.#options;
     return createControl({
-      ledger: severable(ledger, life),
-      wire: severable((this.#options.wireOf ?? ((same: Wire) => same))(wire), life),
+      ledger: severable(ledgerOf?.(this.ledger) ?? this.ledger, life),
+      wire: severable(wireOf?.(this.wire) ?? this.wire, life),
       blobs: this.blobs,
       clock: severable(this.clock, life),
       random: this.random,
@@ -145,7 +146,7 @@ export class World {
   #newNode(number: number, machine?: FakeNode["machine"]): FakeNode {
     const { ledger, wire, clock, random } = this;
     const options = {
-      ...{ ledger, wire: (this.#options.wireOf ?? ((same: Wire) => same))(wire), clock, random },
+      ...{ ledger, wire, clock, random },
       name: `n${number}` as NodeName,
       capacity: { cores: this.#options.cores ?? 4, memoryBytes: 4 * 1024 ** 3 },
       fateOf: this.#options.fateOf ?? ((): Fate => ({ kind: "healthy" })),

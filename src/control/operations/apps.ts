@@ -26,7 +26,7 @@ export async function status(context: Context): Outcome<CloudStatus> {
   const { version, domain, httpPort, httpsPort } = context.settings;
   const nodes = [...snapshot.nodes.values()].flatMap(({ name, node, instances }) => {
     if (node === null) return [];
-    const alive = context.engine.observer.heardSince(name) !== null;
+    const alive = context.engine.observer.isAlive(name);
     return [{ name, capacity: node.capacity, alive, instances }];
   });
   const instances = nodes.reduce((sum, node) => sum + node.instances, 0);

@@ -1,32 +1,26 @@
-import type { Clock } from "../../base/time.ts";
+import { assert } from "../../base/assert.ts";
 import type { InstanceId } from "../../model/names.ts";
 
-/** Gateways may still write an instance's column for so long after it left the routes. */
-const graceMs = 60_000;
+/** The table has 2^20 columns; the first 2^12 of them are four pages of a gateway's row. */
+const smallestBits = 12;
+const largestBits = 20;
 
 /**
- * Columns of the gateways' shared load table. An instance keeps its column while it exists; a
- * column that became free is given again, the lowest first, only after a grace period.
+ * Columns of the gateways' shared load table. An instance's column follows from its id, so that
+ * it is the same in the next life of control, while gateways still count in it: a slot of a
+ * small region at the table's beginning, or, where another instance has that, of a region four
+ * times as large, and so on. Ids are never given again, so a column is hardly ever reused.
  */
 export class Columns {
-  readonly #clock: Clock;
   readonly #byApp = new Map<string, Map<InstanceId, number>>();
-  /** In the order they became free. */
-  #resting: { readonly column: number; readonly freeAt: number }[] = [];
-  /** Min-heap. */
-  readonly #free: number[] = [];
-  #next = 0;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
+  readonly #taken = new Set<number>();
 
   columnOf(app: string, instance: InstanceId): number {
     const ofApp = this.#byApp.get(app) ?? new Map<InstanceId, number>();
     const known = ofApp.get(instance);
     if (known !== undefined) return known;
-    this.#wake();
-    const column = this.#free.length > 0 ? pop(this.#free) : this.#next++;
+    const column = this.#choose(instance);
+    this.#taken.add(column);
     this.#byApp.set(app, ofApp.set(instance, column));
     return column;
   }
@@ -39,49 +33,31 @@ export class Columns {
     for (const [instance, column] of ofApp) {
       if (kept.has(instance)) continue;
       ofApp.delete(instance);
-      this.#resting.push({ column, freeAt: this.#clock.now() + graceMs });
+      this.#taken.delete(column);
     }
     if (ofApp.size === 0) this.#byApp.delete(app);
   }
 
-  #wake(): void {
-    const now = this.#clock.now();
-    const still = this.#resting.findIndex(({ freeAt }) => freeAt > now);
-    const due = still === -1 ? this.#resting.length : still;
-    if (due === 0) return;
-    for (const { column } of this.#resting.slice(0, due)) push(this.#free, column);
-    this.#resting = this.#resting.slice(due);
+  #choose(instance: InstanceId): number {
+    const hash = hashOf(instance);
+    for (let bits = smallestBits; bits <= largestBits; bits += 2) {
+      const column = hash & (2 ** bits - 1);
+      if (!this.#taken.has(column)) return column;
+    }
+    const columns = 2 ** largestBits;
+    assert(this.#taken.size < columns, "more instances take requests than the table has columns");
+    let column = hash % columns;
+    while (this.#taken.has(column)) column = (column + 1) % columns;
+    return column;
   }
 }
 
-function push(heap: number[], value: number): void {
-  let index = heap.length;
-  heap.push(value);
-  while (index > 0) {
-    const parent = (index - 1) >> 1;
-    const above = heap[parent] as number;
-    if (above <= value) break;
-    heap[index] = above;
-    index = parent;
+/** FNV-1a with a final mix, unsigned. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index += 1) {
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
   }
-  heap[index] = value;
-}
-
-function pop(heap: number[]): number {
-  const top = heap[0] as number;
-  const last = heap.pop() as number;
-  if (heap.length === 0) return top;
-  let index = 0;
-  while (true) {
-    const left = 2 * index + 1;
-    if (left >= heap.length) break;
-    const right = left + 1;
-    const isRight = right < heap.length && (heap[right] as number) < (heap[left] as number);
-    const child = isRight ? right : left;
-    if ((heap[child] as number) >= last) break;
-    heap[index] = heap[child] as number;
-    index = child;
-  }
-  heap[index] = last;
-  return top;
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
+  return (hash ^ (hash >>> 13)) >>> 0;
 }

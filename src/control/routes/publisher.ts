@@ -1,5 +1,5 @@
 import type { Json } from "../../base/json.ts";
-import type { Clock } from "../../base/time.ts";
+import type { Clock, Timer } from "../../base/time.ts";
 import type { Subscription, Wire } from "../../fabric/wire.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
@@ -9,6 +9,8 @@ import type { Snapshot } from "../../scheduler/snapshot.ts";
 import { Columns } from "./columns.ts";
 import { routeOf } from "./route.ts";
 
+const reminderMs = 5_000;
+
 /**
  * The gateways' route table, changed app by app and published as it changes. A gateway that
  * asks before `open` waits for its answer: until the nodes have reported, a table would take
@@ -17,11 +19,12 @@ import { routeOf } from "./route.ts";
 export class RoutePublisher {
   readonly #wire: Wire;
   readonly #domain: string;
-  readonly #columns: Columns;
+  readonly #columns = new Columns();
   readonly #epoch: string;
   readonly #unseal: (sealed: string) => string;
   readonly #routes = new Map<string, AppRoute>();
   readonly #responder: Subscription;
+  readonly #reminder: Timer;
   readonly #opened: Promise<void>;
   #markOpened: () => void = () => {};
   #isOpen = false;
@@ -38,7 +41,7 @@ export class RoutePublisher {
   ) {
     this.#wire = wire;
     this.#domain = domain;
-    this.#columns = new Columns(clock);
+
     this.#epoch = epoch;
     this.#unseal = unseal;
     this.#opened = new Promise((resolve) => {
@@ -48,6 +51,7 @@ export class RoutePublisher {
       await this.#opened;
       return this.#table() as unknown as Json;
     });
+    this.#reminder = clock.every(reminderMs, () => this.#remind());
   }
 
   /** What is known now is the truth: publishes it, and what changes from here on. */
@@ -61,6 +65,7 @@ export class RoutePublisher {
 
   close(): void {
     this.#responder.cancel();
+    this.#reminder.cancel();
   }
 
   update(snapshot: Snapshot, observed: Observed, apps: Iterable<string>): void {
@@ -109,6 +114,14 @@ export class RoutePublisher {
       apps,
       certificates,
     };
+    this.#wire.publish(subjects.routesChanged, change as unknown as Json);
+  }
+
+  /** Changes nothing: shows a gateway that lost the last change that it did. */
+  #remind(): void {
+    if (!this.#isOpen) return;
+    const at = { epoch: this.#epoch, from: this.#revision, to: this.#revision };
+    const change: RouteChange = { ...at, apps: {}, certificates: null };
     this.#wire.publish(subjects.routesChanged, change as unknown as Json);
   }
 

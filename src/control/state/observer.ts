@@ -7,14 +7,19 @@ import { type NodeChange, type NodeReport, subjects } from "../../model/wire.ts"
 import type { Observed, ObservedInstance } from "../../scheduler/observed.ts";
 
 const reportTimeoutMs = 5_000;
-const firstRetryMs = 50;
-const retryMsMax = 2_000;
+/** An agent that is being started is asked often, so that nobody waits for control. */
+const retryMs = 100;
+const retriesAtOnce = 100;
+const retryLaterMs = 2_000;
+/** Agents give a sign of life every 5 s. */
+const silenceMs = 20_000;
 const changesKeptMax = 1_000;
 
 interface NodeView {
   epoch: string | null;
   sequence: number;
   heardSince: Timestamp | null;
+  lastHeardAt: Timestamp;
   statuses: Map<InstanceId, InstanceStatus>;
   asking: boolean;
   /** Changes that came while a report was on its way. */
@@ -92,6 +97,13 @@ export class Observer implements Observed {
     return this.#nodes.get(node)?.heardSince ?? null;
   }
 
+  /** Whether the node was heard lately. */
+  isAlive(node: NodeName): boolean {
+    const view = this.#nodes.get(node);
+    if (view === undefined || view.heardSince === null) return false;
+    return this.#clock.now() - view.lastHeardAt < silenceMs;
+  }
+
   /** Resolves when every node of the pool has reported, or after `timeoutMs`. */
   heardAll(timeoutMs: number): Promise<void> {
     return new Promise((resolve) => {
@@ -117,6 +129,7 @@ export class Observer implements Observed {
       epoch: null,
       sequence: 0,
       heardSince: null,
+      lastHeardAt: 0,
       statuses: new Map(),
       asking: false,
       kept: [],
@@ -138,6 +151,7 @@ export class Observer implements Observed {
   #changed(change: NodeChange): void {
     if (!this.#members.has(change.node)) return;
     const view = this.#view(change.node);
+    view.lastHeardAt = this.#clock.now();
     if (view.asking) {
       view.kept.push(change);
       if (view.kept.length > changesKeptMax) view.kept.shift();
@@ -179,7 +193,7 @@ export class Observer implements Observed {
       return;
     }
     view.kept = [];
-    const delayMs = Math.min(retryMsMax, firstRetryMs * 2 ** Math.min(attempt, 10));
+    const delayMs = attempt < retriesAtOnce ? retryMs : retryLaterMs;
     view.retry = this.#clock.after(delayMs, () => void this.#ask(name, attempt + 1));
   }
 
@@ -198,7 +212,8 @@ export class Observer implements Observed {
       if (!view.statuses.has(status.instance)) this.#drop(status, touched);
     }
     const isFirst = view.heardSince === null;
-    view.heardSince ??= this.#clock.now();
+    view.lastHeardAt = this.#clock.now();
+    view.heardSince ??= view.lastHeardAt;
     const kept = view.kept.filter(
       (change) => change.epoch === view.epoch && change.sequence > view.sequence,
     );
