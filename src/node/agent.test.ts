@@ -38,6 +38,7 @@ import {
   type WakeReply,
 } from "../model/wire.ts";
 import { type Agent, createAgent } from "./agent.ts";
+import type { CgroupTree } from "./cgroup/cgroup.ts";
 import { openCgroupTree } from "./cgroup/detect.ts";
 import { createExitWatcher } from "./linux/exit-watcher.ts";
 import { openKernelEvents } from "./linux/kernel-events.ts";
@@ -63,6 +64,7 @@ interface Cloud {
   readonly paths: ReturnType<typeof cloudPaths>;
   agent: Agent;
   uidBase: number;
+  cgroups(): CgroupTree;
   gateways: string[];
   /** As a new lode does after the old one's end. */
   restart(): Promise<void>;
@@ -117,6 +119,7 @@ async function startCloud(): Promise<Cloud> {
   const cloud: Cloud = {
     ...{ ledger, wire, blobs, paths, uidBase },
     gateways: [],
+    cgroups: () => host.cgroups,
     agent: open(),
     async restart() {
       await cloud.agent.close();
@@ -523,6 +526,8 @@ test("the next lode adopts what runs, keeps sleepers asleep and restarts what di
   const dying = await reach(cloud, dies, "running");
   const unwanted = await reach(cloud, orphan, "running");
   await reach(cloud, sleeps, "asleep");
+  await cloud.cgroups().create("gateway-1");
+  await cloud.cgroups().create("build-left");
   await cloud.agent.close();
   await unassign(cloud, orphan);
   process.kill(dying.pid, "SIGKILL");
@@ -535,6 +540,9 @@ test("the next lode adopts what runs, keeps sleepers asleep and restarts what di
   const restarted = await reach(cloud, dies, "running");
   expect(restarted.pid).not.toBe(dying.pid);
   expect(existsSync(`/proc/${unwanted.pid}`)).toBe(false);
+  const left = await cloud.cgroups().list();
+  expect(left).toContain("gateway-1");
+  expect(left).not.toContain("build-left");
   expect(existsSync(join(dataPaths.appSockets(cloud.paths), `${orphan.instance}.sock`))).toBe(
     false,
   );

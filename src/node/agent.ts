@@ -41,6 +41,9 @@ export function createAgent(options: AgentOptions): Agent {
   return new NodeAgent(options);
 }
 
+/** Of instances, builds and sessions; the cloud's tree holds its gateways too. */
+const ownCgroup = /^(i[a-z0-9]{11}|build-.+|run-.+)$/;
+
 type Left = { readonly file: InstanceFile; readonly sameBoot: boolean };
 
 class NodeAgent implements Agent {
@@ -63,11 +66,9 @@ class NodeAgent implements Agent {
   }
 
   async start(): Promise<Result<void, string>> {
-    const { paths, ledger, node, clock, network, sandbox } = this.#options;
+    const { paths, ledger, node, clock, network } = this.#options;
     const tools = prepareHost(paths);
     if (!tools.ok) return tools;
-    const missing = await sandbox.selfTest();
-    if (missing !== null) return err(`apps cannot be sandboxed here: ${missing}`);
     const parts = assemble(this.#options, tools.value, this.#running);
     this.#parts = parts;
     for (const left of parts.files.readAll()) this.#left.set(left.file.instance, left);
@@ -168,7 +169,7 @@ class NodeAgent implements Agent {
     }
     this.#left.clear();
     for (const name of await cgroups.list()) {
-      if (this.#running.instances.has(name as InstanceId)) continue;
+      if (!ownCgroup.test(name) || this.#running.instances.has(name as InstanceId)) continue;
       if (name.startsWith(gatewayCgroupPrefix)) continue;
       const cgroup = await cgroups.open(name);
       await cgroup?.kill();

@@ -265,7 +265,7 @@ export class Instance {
   #carryOut(effect: Effect): void {
     switch (effect.kind) {
       case "start":
-        void this.#start();
+        this.#start().catch((cause) => this.#startFailed("start", reasonOf(cause), []));
         return;
       case "await":
         void this.#awaitReady();
@@ -278,7 +278,7 @@ export class Instance {
         this.process?.kill().catch(() => {});
         return;
       case "quiesce":
-        void this.#context.quiesce(this.assignment).then((answer) => this.feed(answer));
+        void this.#quiesce();
         return;
       case "log":
         this.log.event(effect.text);
@@ -290,6 +290,10 @@ export class Instance {
         this.#discard();
         return;
     }
+  }
+
+  async #quiesce(): Promise<void> {
+    this.feed(await this.#context.quiesce(this.assignment));
   }
 
   async #start(): Promise<void> {

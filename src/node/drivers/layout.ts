@@ -66,15 +66,14 @@ export function createLayout(paths: CloudPaths, blobs: Blobs, random: Random): L
 async function readManifest(blobs: Blobs, digest: Digest): Promise<Result<Manifest, string>> {
   const blob = await blobs.read(digest);
   if (!blob.ok) return err(`reading the release's manifest: ${blob.error.message}`);
-  let manifest: Manifest;
   try {
-    manifest = JSON.parse(new TextDecoder().decode(blob.value)) as Manifest;
-  } catch {
-    return err("the release's manifest is not JSON");
+    const manifest = JSON.parse(new TextDecoder().decode(blob.value)) as Manifest;
+    // Checked when it was uploaded; a node does not rely on that, nor on its shape.
+    const checked = checkManifest(manifest);
+    return checked.ok ? ok(manifest) : err(checked.error.message);
+  } catch (cause) {
+    return err(`the release's manifest cannot be read: ${reasonOf(cause)}`);
   }
-  // Checked when it was uploaded; a node does not rely on that.
-  const checked = checkManifest(manifest);
-  return checked.ok ? ok(manifest) : err(checked.error.message);
 }
 
 async function layDown(blobs: Blobs, manifest: Manifest, root: string): Promise<void> {
