@@ -7,7 +7,7 @@ import { join } from "node:path";
 const root = join(import.meta.dir, "..");
 const output = join(root, "dist/lode");
 mkdirSync(join(root, "dist"), { recursive: true });
-const flags = ["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv", "--minify-syntax"];
+const flags = ["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"];
 const build = Bun.spawnSync(
   [
     join(root, "tools/bun"),

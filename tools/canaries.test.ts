@@ -1,11 +1,14 @@
 // Every checker is shown something wrong: one that lets it pass has stopped working.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import rules from "../.dependency-cruiser.mjs";
 
 const root = join(import.meta.dir, "..");
+// Each starts real tools, on a machine that may be busy.
+setDefaultTimeout(60_000);
+
 let scratch = "";
 
 beforeAll(() => {

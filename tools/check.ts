@@ -1,5 +1,5 @@
-// `npm run check`: everything that needs no running cloud, at once. The same runs in CI, as the
-// first of the tests.
+// `npm run check`: everything that needs no running cloud, at once. `npm test`, and so CI, begins
+// with it.
 
 import { join } from "node:path";
 
@@ -44,7 +44,10 @@ const checks: readonly (readonly [string, () => Promise<Outcome>])[] = [
   ["format and lint", () => runTool([tool("biome"), "ci", "--error-on-warnings", ...colors])],
   ["types", () => runTool([tool("tsc"), "--build"])],
   ["architecture", checkArchitecture],
-  ["tidy, and canaries", () => runTool([join(root, "tools/bun"), "test", "./tools"])],
+  [
+    "tidy, and canaries",
+    () => runTool([join(root, "tools/bun"), "test", "--timeout=60000", "./tools"]),
+  ],
 ];
 
 const outcomes = await Promise.all(

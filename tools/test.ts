@@ -1,9 +1,10 @@
-// `npm test`: unit tests beside the code, then test/ (real clouds on this machine). The arguments,
-// if any, are files or folders to run instead. The last line is the sum of all runs.
+// `npm test`: what `npm run check` checks, unit tests beside the code, then test/ (real clouds on
+// this machine). Arguments are files or folders to run instead. The last line is the sum.
 
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "..");
+const bun = join(root, "tools/bun");
 
 interface Tally {
   readonly passed: number;
@@ -11,48 +12,68 @@ interface Tally {
   readonly skipped: number;
 }
 
-/** Runs one group with its output shown as it comes; the counts are in the runner's summary. */
-async function runGroup(title: string, paths: readonly string[]): Promise<Tally> {
-  process.stdout.write(`\n── ${title} ──\n`);
-  const child = Bun.spawn([join(root, "tools/bun"), "test", ...paths], {
+interface Group {
+  readonly title: string;
+  readonly argv: readonly string[];
+  /** How the group's own output counts, each at the beginning of a line. */
+  readonly passed: RegExp;
+  readonly failed: RegExp;
+}
+
+function tests(title: string, ...paths: readonly string[]): Group {
+  // No test measures speed: the limit only ends one that hangs.
+  const argv = [bun, "test", "--timeout=60000", ...paths];
+  return { title, argv, passed: /^ *(\d+) pass$/gm, failed: /^ *(\d+) (?:fail|errors?)$/gm };
+}
+
+const everything: readonly Group[] = [
+  {
+    title: "format, lint, types, architecture",
+    argv: [bun, "tools/check.ts"],
+    passed: /^passed /gm,
+    failed: /^FAILED /gm,
+  },
+  tests("unit tests", "./src", "./sim"),
+  tests("end to end, on this machine", "./test"),
+];
+
+/** Runs one group with its output shown as it comes. */
+async function runGroup(group: Group): Promise<Tally> {
+  process.stdout.write(`\n── ${group.title} ──\n`);
+  const child = Bun.spawn([...group.argv], {
     cwd: root,
     stdin: "ignore",
-    stdout: "inherit",
+    stdout: "pipe",
     stderr: "pipe",
-    env: { ...process.env, ...(process.stderr.isTTY ? { FORCE_COLOR: "1" } : {}) },
+    env: { ...process.env, ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : {}) },
   });
   let tail = "";
-  for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) {
-    process.stderr.write(chunk);
-    tail = (tail + chunk).slice(-4000);
-  }
+  const show = async (output: ReadableStream<Uint8Array>) => {
+    for await (const text of output.pipeThrough(new TextDecoderStream())) {
+      process.stdout.write(text);
+      tail = (tail + text).slice(-8000);
+    }
+  };
+  await Promise.all([show(child.stdout), show(child.stderr)]);
   const code = await child.exited;
   const plain = Bun.stripANSI(tail);
-  const count = (word: string) => {
-    const found = [...plain.matchAll(new RegExp(`^\\s*(\\d+) ${word}$`, "gm"))];
-    return Number(found.at(-1)?.[1] ?? 0);
-  };
-  const failed = count("fail") + count("errors?");
+  const sum = (pattern: RegExp) =>
+    [...plain.matchAll(pattern)].reduce((total, match) => total + Number(match[1] ?? 1), 0);
+  const failed = sum(group.failed);
   // A runner that died before its summary has failed, whatever it counted.
   return {
-    passed: count("pass"),
+    passed: sum(group.passed),
     failed: code !== 0 && failed === 0 ? 1 : failed,
-    skipped: count("skip"),
+    skipped: sum(/^ *(\d+) skip$/gm),
   };
 }
 
 const chosen = process.argv.slice(2);
-const groups: readonly (readonly [string, readonly string[]])[] =
-  chosen.length > 0
-    ? [["chosen tests", chosen]]
-    : [
-        ["unit tests", ["./src", "./tools"]],
-        ["end to end, on this machine", ["./test"]],
-      ];
+const groups = chosen.length > 0 ? [tests("chosen tests", ...chosen)] : everything;
 const tallies: Tally[] = [];
-for (const [title, paths] of groups) tallies.push(await runGroup(title, paths));
-const sum = (pick: (tally: Tally) => number) =>
-  tallies.reduce((total, tally) => total + pick(tally), 0);
+for (const group of groups) tallies.push(await runGroup(group));
+const sum = (count: (tally: Tally) => number) =>
+  tallies.reduce((total, tally) => total + count(tally), 0);
 const failed = sum((tally) => tally.failed);
 const skipped = sum((tally) => tally.skipped);
 process.stdout.write(
