@@ -35,6 +35,7 @@ test("each exception names a rule and a file that exist", () => {
 test("each rule can fail", () => {
   const failing: readonly (readonly [string, string, string])[] = [
     ["line-length", "a.ts", `const a = ${"1 + ".repeat(30)}1;`],
+    ["line-length", "a.test.ts", `const a = ${"1 + ".repeat(30)}1;`],
     ["leftover", "a.md", "TODO later"],
     ["leftover", "src/a.ts", "// FIXME"],
     ["machine-path", "a.json", '"dir": "/home/alice/src"'],
@@ -50,6 +51,7 @@ test("each rule can fail", () => {
 test("what must be allowed is", () => {
   expect(tidyFaults("a.ts", `// ${"x".repeat(200)}`)).toHaveLength(1);
   expect(tidyFaults("a.ts", "x".repeat(200))).toEqual([]);
+  expect(tidyFaults("a.test.ts", `expect(x).toBe("${"word ".repeat(30)}");`)).toEqual([]);
   expect(tidyFaults("a.md", `prose ${"word ".repeat(40)}`)).toEqual([]);
   expect(tidyFaults("a.ts", 'join(home, "work/x"); "/app/work/"; "/rooted/"; todos;')).toEqual([]);
 });
