@@ -38,6 +38,7 @@ export class Http2Front {
         maxHeaderListSize: context.limits.head.fieldBytesMax,
         initialWindowSize: 256 * 1024,
         enablePush: false,
+        enableConnectProtocol: true,
       },
     });
     this.server.on("session", (session: http2.ServerHttp2Session) => this.begun(session));
@@ -241,6 +242,7 @@ class Http2Client implements ExchangeClient {
   private request: Http2Request | null = null;
   private bodyRemaining = 0;
   private bodyDone = false;
+  private tunnel = false;
   private trailers: Trailers = [];
 
   constructor(session: Http2Session, stream: http2.ServerHttp2Stream) {
@@ -253,7 +255,9 @@ class Http2Client implements ExchangeClient {
   begin(headers: http2.IncomingHttpHeaders, ended: boolean): void {
     const { session, context, stream } = this;
     const id = context.nextRequestId();
-    const read = readHttp2Request(headers, ended, this.address, id);
+    const webSocketKey = Buffer.from(context.random.token(16)).toString("base64");
+    const added = { address: this.address, requestId: id, webSocketKey };
+    const read = readHttp2Request(headers, ended, added);
     if (!read.ok) return this.answer(read.error.status, read.error.cause, id);
     const request = read.value;
     this.request = request;
@@ -268,14 +272,12 @@ class Http2Client implements ExchangeClient {
     this.exchange = new Exchange(context, this, app, {
       ...request,
       id,
-      upgrade: null,
       startedAt: context.clock.now(),
     });
     context.sweeper.add(this.exchange);
     stream.on("close", () => this.exchange?.abort());
     stream.on("drain", () => this.exchange?.resumeResponse());
-    if (!this.bodyDone) {
-      stream.pause();
+    if (!ended) {
       stream.on("data", (chunk: Buffer) => this.feed(chunk));
       stream.on("end", () => this.endBody());
       stream.pause();
@@ -284,13 +286,15 @@ class Http2Client implements ExchangeClient {
   }
 
   onBodyWanted(): void {
-    if (!this.bodyDone) this.stream.resume();
+    if (!this.bodyDone || this.tunnel) this.stream.resume();
   }
 
   private feed(chunk: Buffer): void {
     const { exchange, request } = this;
-    if (exchange === null || request === null || this.bodyDone || chunk.length === 0) return;
-    if (request.framing === "length") {
+    if (exchange === null || request === null || chunk.length === 0) return;
+    if (this.tunnel) exchange.sendBody(chunk, 0, chunk.length, false);
+    else if (this.bodyDone) return;
+    else if (request.framing === "length") {
       this.bodyRemaining -= chunk.length;
       if (this.bodyRemaining < 0) {
         exchange.refuse(400, "The body is longer than its Content-Length.", null);
@@ -306,11 +310,12 @@ class Http2Client implements ExchangeClient {
       ]);
       exchange.sendBody(framed, 0, framed.length, false);
     }
-    if (!exchange.wantsBody && !this.bodyDone) this.stream.pause();
+    if (!exchange.wantsBody && (this.tunnel || !this.bodyDone)) this.stream.pause();
   }
 
   private endBody(): void {
     const { exchange, request } = this;
+    if (this.tunnel) exchange?.endTunnel();
     if (exchange === null || request === null || this.bodyDone) return;
     this.bodyDone = true;
     if (request.framing === "chunked") exchange.sendBody(lastChunk, 0, lastChunk.length, true);
@@ -331,7 +336,8 @@ class Http2Client implements ExchangeClient {
   ): boolean {
     const { stream } = this;
     if (stream.destroyed) return true;
-    const endStream = facts.framing === "none";
+    this.tunnel = facts.status === 101;
+    const endStream = facts.framing === "none" && !this.tunnel;
     const waitForTrailers = !endStream && this.request?.acceptsTrailers === true;
     stream.respond(this.translate(parser, buffer, facts), { endStream, waitForTrailers });
     if (waitForTrailers) stream.on("wantTrailers", () => this.sendTrailers());
@@ -343,8 +349,11 @@ class Http2Client implements ExchangeClient {
     buffer: Buffer,
     facts: ResponseFacts,
   ): http2.OutgoingHttpHeaders {
-    const headers: Record<string, number | string | string[]> = { ":status": facts.status };
+    const status = facts.status === 101 ? 200 : facts.status;
+    const headers: Record<string, number | string | string[]> = { ":status": status };
     eachResponseField(parser, buffer, facts, (name, value) => {
+      // Part of HTTP/1.1's handshake only.
+      if (this.tunnel && name === "sec-websocket-accept") return;
       const before = headers[name];
       if (before === undefined) headers[name] = value;
       else if (Array.isArray(before)) before.push(value);
@@ -374,14 +383,15 @@ class Http2Client implements ExchangeClient {
   }
 
   onCut(): void {
-    this.stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+    // Bun's `close` would first end the stream as if it were complete.
+    this.stream.destroy(new Error("the answer broke off"));
   }
 
   onFinished(): void {
     if (this.exchange !== null) this.context.sweeper.remove(this.exchange);
     this.exchange = null;
     // What is still sent of the body is not wanted: RFC 9113 8.1.
-    if (!this.bodyDone && !this.stream.destroyed) this.stream.resume();
+    if (!this.stream.destroyed) this.stream.resume();
   }
 
   /** An answer to a request that never became an exchange. */

@@ -11,6 +11,8 @@ export interface Http2Request {
   readonly target: string;
   readonly framing: Framing;
   readonly contentLength: number;
+  /** A WebSocket over HTTP/2 (RFC 8441): upstream it is the upgrade of HTTP/1.1. */
+  readonly upgrade: "websocket" | null;
   readonly userAgent: string | null;
   readonly accept: string | null;
   readonly acceptsTrailers: boolean;
@@ -47,10 +49,10 @@ const connectionFields = new Set<number>([
 export function readHttp2Request(
   headers: IncomingHttpHeaders,
   ended: boolean,
-  address: string,
-  requestId: string,
+  added: { readonly address: string; readonly requestId: string; readonly webSocketKey: string },
 ): Result<Http2Request, FaultAnswer> {
-  const verb = headers[":method"] ?? "";
+  const upgrade = isWebSocket(headers) ? "websocket" : null;
+  const verb = upgrade === null ? (headers[":method"] ?? "") : "GET";
   const target = headers[":path"] ?? "";
   if (verb === "CONNECT") return err({ status: 405, cause: "CONNECT is not served here." });
   if (!method.test(verb)) return malformed("The method is malformed.");
@@ -66,15 +68,17 @@ export function readHttp2Request(
   if (length === null) return malformed("Content-Length is malformed.");
   const fields = copyFields(headers);
   if (!fields.ok) return fields;
-  const framing: Framing = ended || length === 0 ? "none" : length > 0 ? "length" : "chunked";
+  if (upgrade !== null && length > 0) return malformed("A WebSocket request has no body.");
+  const framing = framingOf(ended || upgrade !== null, length);
   const lines =
     `${verb} ${target} HTTP/1.1\r\nHost: ${authority}\r\n${fields.value}` +
     (framing === "chunked" ? "Transfer-Encoding: chunked\r\n" : "") +
     (length >= 0 ? `Content-Length: ${length}\r\n` : "");
   const acceptsTrailers = headers.te === "trailers";
   const own =
-    `X-Forwarded-For: ${address}\r\nX-Forwarded-Proto: https\r\n` +
-    `X-Forwarded-Host: ${authority}\r\nX-Request-Id: ${requestId}\r\n` +
+    `X-Forwarded-For: ${added.address}\r\nX-Forwarded-Proto: https\r\n` +
+    `X-Forwarded-Host: ${authority}\r\nX-Request-Id: ${added.requestId}\r\n` +
+    (upgrade === null ? "" : upgradeLines(added.webSocketKey)) +
     (acceptsTrailers ? "TE: trailers\r\n" : "");
   return ok({
     method: verb,
@@ -82,11 +86,25 @@ export function readHttp2Request(
     target,
     framing,
     contentLength: Math.max(0, length),
+    upgrade,
     userAgent: headers["user-agent"] ?? null,
     accept: headers.accept ?? null,
     acceptsTrailers,
     head: Buffer.from(`${lines}${own}\r\n`, "latin1"),
   });
+}
+
+function isWebSocket(headers: IncomingHttpHeaders): boolean {
+  return headers[":method"] === "CONNECT" && headers[":protocol"] === "websocket";
+}
+
+function upgradeLines(key: string): string {
+  return `Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ${key}\r\n`;
+}
+
+function framingOf(ended: boolean, length: number): Framing {
+  if (ended || length === 0) return "none";
+  return length > 0 ? "length" : "chunked";
 }
 
 /** Bytes; -1: not said; null: malformed, or a length where the stream has ended. */

@@ -1,0 +1,370 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import http2 from "node:http2";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import tls from "node:tls";
+import type { Certificate } from "../model/route.ts";
+import {
+  appRoute,
+  eventually,
+  type RawServer,
+  type Rig,
+  rawServer,
+  routeInstance,
+  runningAt,
+  startRig,
+  tcp,
+} from "./harness.ts";
+
+setDefaultTimeout(30_000);
+
+const scratch = mkdtempSync(join(tmpdir(), "lode-tls-"));
+
+function certificate(name: string, hosts: readonly string[]): Certificate {
+  const [key, chain] = [join(scratch, `${name}.key`), join(scratch, `${name}.pem`)];
+  const names = hosts.map((host) => `DNS:${host}`).join(",");
+  const made = Bun.spawnSync([
+    ...["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+    ...["-nodes", "-days", "2", "-subj", `/CN=${name}`, "-addext", `subjectAltName=${names}`],
+    ...["-keyout", key, "-out", chain],
+  ]);
+  if (made.exitCode !== 0) throw new Error(made.stderr.toString());
+  return {
+    hosts,
+    certificateChain: readFileSync(chain, "utf8"),
+    privateKey: readFileSync(key, "utf8"),
+  };
+}
+
+let rig: Rig;
+let back: RawServer;
+let bun: ReturnType<typeof Bun.serve>;
+const first = certificate("first", ["a.test", "raw.test"]);
+
+beforeAll(async () => {
+  back = rawServer((all, socket) => {
+    const text = all.slice(all.lastIndexOf("GET /"));
+    if (text.includes("/hang") || !text.includes("\r\n\r\n")) return;
+    if (text.includes("/trailers")) {
+      socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n");
+      socket.write("3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n");
+    } else if (text.includes("/cut")) {
+      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+      setTimeout(() => socket.end(), 30);
+    } else {
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${text.length}\r\n`);
+      socket.write(`Keep-Alive: timeout=5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n${text}`);
+    }
+  });
+  bun = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request, server) {
+      if (server.upgrade(request)) return undefined;
+      if (request.url.endsWith("/big")) return new Response(new Uint8Array(4 * 1024 * 1024));
+      return new Response(request.body ?? "empty");
+    },
+    websocket: {
+      message(socket, message) {
+        socket.send(`echo ${message}`);
+      },
+    },
+  });
+  const apps = {
+    "default/raw": appRoute("raw", [routeInstance("r1", runningAt(tcp(back.port)))]),
+    "default/a": appRoute("a", [routeInstance("a1", runningAt(tcp(bun.port ?? 0)))]),
+    "default/b": appRoute("b", [routeInstance("b1", runningAt(tcp(bun.port ?? 0)))]),
+  };
+  rig = await startRig(apps, {
+    certificates: [first, certificate("wild", ["*.wild.test"])],
+    limits: { firstByteMs: 600, http2: { streamsMax: 10, resetsMax: 30, settingsMax: 20 } },
+  });
+});
+
+afterAll(async () => {
+  expect(rig.problems).toEqual([]);
+  await rig.close();
+  await bun.stop(true);
+  back.close();
+  rmSync(scratch, { recursive: true });
+});
+
+function session(host: string): http2.ClientHttp2Session {
+  return http2.connect(`https://${host}:${rig.tlsPort}`, {
+    createConnection: () =>
+      tls.connect({
+        port: rig.tlsPort,
+        host: "127.0.0.1",
+        servername: host,
+        rejectUnauthorized: false,
+        ALPNProtocols: ["h2"],
+      }),
+  });
+}
+
+interface Answer {
+  readonly headers: http2.IncomingHttpHeaders;
+  readonly body: string;
+  readonly trailers: http2.IncomingHttpHeaders | null;
+  readonly code: number | undefined;
+}
+
+function ask(
+  client: http2.ClientHttp2Session,
+  headers: http2.OutgoingHttpHeaders,
+  body?: Buffer | string,
+): Promise<Answer> {
+  return new Promise((resolve) => {
+    const stream = client.request(headers, { endStream: body === undefined });
+    let [seen, text, trailers]: [http2.IncomingHttpHeaders, string, Answer["trailers"]] = [
+      {},
+      "",
+      null,
+    ];
+    stream.on("response", (received) => {
+      seen = received;
+    });
+    stream.on("trailers", (received) => {
+      trailers = received;
+    });
+    stream.on("data", (chunk: Buffer) => {
+      text += chunk.toString("latin1");
+    });
+    stream.on("error", () => {});
+    stream.on("close", () => {
+      resolve({ headers: seen, body: text, trailers, code: stream.rstCode });
+    });
+    if (body !== undefined) stream.end(body);
+  });
+}
+
+describe("HTTP/2", () => {
+  test("a request becomes HTTP/1.1, its answer HTTP/2", async () => {
+    const client = session("raw.test");
+    const answer = await ask(client, {
+      ":path": "/a%20b?c",
+      "x-odd": "y",
+      "x-forwarded-for": "6.6.6.6",
+      x_real_ip: "6.6.6.6",
+      cookie: "a=b",
+    });
+    expect(answer.headers[":status"]).toBe(200);
+    expect(answer.headers["set-cookie"]).toEqual(["a=1", "b=2"]);
+    expect(answer.headers["keep-alive"]).toBeUndefined();
+    const authority = `raw.test:${rig.tlsPort}`;
+    expect(answer.body).toStartWith(`GET /a%20b?c HTTP/1.1\r\nHost: ${authority}\r\nx-odd: y\r\n`);
+    expect(answer.body).toContain("cookie: a=b\r\nX-Forwarded-For: 127.0.0.1\r\n");
+    expect(answer.body).toContain("X-Forwarded-Proto: https\r\n");
+    expect(answer.body).not.toContain("6.6.6.6");
+    expect(answer.body).not.toContain("Transfer-Encoding");
+    client.close();
+  });
+
+  test("bodies of both kinds arrive", async () => {
+    const client = session("a.test");
+    const body = Buffer.alloc(300_000, "x");
+    const post = { ":method": "POST", ":path": "/" };
+    expect((await ask(client, post, body)).body.length).toBe(300_000);
+    const sized = { ...post, "content-length": body.length };
+    expect((await ask(client, sized, body)).body.length).toBe(300_000);
+    expect((await ask(client, post, "")).body).toBe("");
+    expect((await ask(client, { ":path": "/big" })).body.length).toBe(4 * 1024 * 1024);
+    client.close();
+  });
+
+  test("trailers come along for those who take them", async () => {
+    const client = session("raw.test");
+    const answer = await ask(client, { ":path": "/trailers", te: "trailers" });
+    expect(answer.body).toBe("abc");
+    expect(answer.trailers?.["x-sum"]).toBe("7");
+    client.close();
+  });
+
+  test("what would mean more in HTTP/1.1 is refused", async () => {
+    const client = session("raw.test");
+    const bad: readonly http2.OutgoingHttpHeaders[] = [
+      { ":path": "/ HTTP/1.1\r\nX: y" },
+      { ":path": "nopath" },
+      { ":path": "/", ":authority": "raw.test", host: "other.test" },
+      { ":path": "/", ":authority": "a@b" },
+      { ":path": "/", "content-length": "5" },
+      { ":path": "/", content_length: "5" },
+      { ":method": "GE T", ":path": "/" },
+    ];
+    for (const headers of bad) {
+      const { headers: seen, code } = await ask(client, headers).catch(() => ({
+        headers: { ":status": 400 } as http2.IncomingHttpHeaders,
+        code: 0,
+      }));
+      // Refused by the gateway, or by the protocol's own rules before it.
+      expect(seen[":status"] ?? (code === 0 ? 200 : 400)).toBe(400);
+    }
+    client.close();
+  });
+
+  test("unknown hosts and other certificates' hosts", async () => {
+    const client = session("raw.test");
+    expect((await ask(client, { ":path": "/", ":authority": "b.test" })).headers[":status"]).toBe(
+      421,
+    );
+    const wild = session("x.wild.test");
+    expect((await ask(wild, { ":path": "/" })).headers[":status"]).toBe(404);
+    wild.close();
+    client.close();
+  });
+
+  test("an answer cut in the middle resets the stream, others go on", async () => {
+    const client = session("raw.test");
+    const [cut, fine] = await Promise.all([
+      ask(client, { ":path": "/cut" }),
+      ask(client, { ":path": "/fine" }),
+    ]);
+    expect(cut.body).toBe("half");
+    expect(cut.code).not.toBe(0);
+    expect(fine.headers[":status"]).toBe(200);
+    client.close();
+  });
+
+  test("an app that does not answer: 504 on its stream", async () => {
+    const client = session("raw.test");
+    const answer = await ask(client, { ":path": "/hang", accept: "application/json" });
+    expect(answer.headers[":status"]).toBe(504);
+    expect(JSON.parse(answer.body).status).toBe(504);
+    client.close();
+  });
+
+  test("a stream that is reset takes its request along", async () => {
+    const before = back.seen.length;
+    const client = session("raw.test");
+    const stream = client.request({ ":path": "/hang" });
+    stream.on("error", () => {});
+    await eventually(() => back.seen.length > before);
+    stream.close(http2.constants.NGHTTP2_CANCEL);
+    await eventually(() => back.seen.at(-1)?.closed === true);
+    client.close();
+  });
+
+  test("rapid resets end the session", async () => {
+    const client = session("raw.test");
+    client.on("error", () => {});
+    let ended = false;
+    client.on("close", () => {
+      ended = true;
+    });
+    for (let count = 0; count < 200 && !ended; count += 1) {
+      const stream = client.request({ ":path": "/hang" });
+      stream.on("error", () => {});
+      stream.close(http2.constants.NGHTTP2_CANCEL);
+      if (count % 5 === 0) await Bun.sleep(2);
+    }
+    await eventually(() => ended);
+  });
+
+  test("a flood of settings ends the session", async () => {
+    const client = session("raw.test");
+    client.on("error", () => {});
+    let ended = false;
+    client.on("close", () => {
+      ended = true;
+    });
+    for (let count = 0; count < 200 && !ended; count += 1) {
+      client.settings({ initialWindowSize: 65_535 + count });
+      if (count % 5 === 0) await Bun.sleep(2);
+    }
+    await eventually(() => ended);
+  });
+
+  test("WebSocket (RFC 8441)", async () => {
+    const client = session("a.test");
+    await new Promise((resolve) => client.once("remoteSettings", resolve));
+    const stream = client.request({
+      ":method": "CONNECT",
+      ":protocol": "websocket",
+      ":path": "/chat",
+      "sec-websocket-version": "13",
+    });
+    let status: unknown;
+    let text = "";
+    stream.on("response", (headers) => {
+      status = headers[":status"];
+    });
+    stream.on("data", (chunk: Buffer) => {
+      text += chunk.toString("latin1");
+    });
+    await eventually(() => status !== undefined);
+    expect(status).toBe(200);
+    // A masked text frame of "hi", mask 0.
+    stream.write(Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]));
+    await eventually(() => text.includes("echo hi"));
+    stream.close();
+    client.close();
+  });
+});
+
+describe("TLS", () => {
+  /** The common name shown to a client that asks for `host`; null: no handshake. */
+  function shownTo(host: string | undefined): Promise<string | null> {
+    return new Promise((settle) => {
+      const socket = tls.connect({
+        port: rig.tlsPort,
+        host: "127.0.0.1",
+        ...(host === undefined ? {} : { servername: host }),
+        rejectUnauthorized: false,
+      });
+      socket.on("secureConnect", () => {
+        settle(String(socket.getPeerCertificate().subject?.CN));
+        socket.destroy();
+      });
+      socket.on("error", () => settle(null));
+      socket.on("close", () => settle(null));
+    });
+  }
+
+  test("the certificate is chosen by name, wildcards too, and changes live", async () => {
+    expect(await shownTo("a.test")).toBe("first");
+    expect(await shownTo("X.wild.test")).toBe("wild");
+    expect(await shownTo("y.x.wild.test")).toBe(null);
+    expect(await shownTo("b.test")).toBe(null);
+    expect(await shownTo(undefined)).toBe(null);
+    rig.setCertificates([first, certificate("second", ["b.test"])]);
+    await eventually(() => true);
+    await Bun.sleep(20);
+    expect(await shownTo("b.test")).toBe("second");
+    expect(await shownTo("a.test")).toBe("first");
+    expect(await shownTo("x.wild.test")).toBe(null);
+  });
+
+  test("HTTP/1.1 over TLS, many requests, and a large upload", async () => {
+    const body = Buffer.alloc(2 * 1024 * 1024, "y");
+    for (const payload of [undefined, body, body]) {
+      const answer = await fetch(`https://127.0.0.1:${rig.tlsPort}/`, {
+        method: payload === undefined ? "GET" : "POST",
+        headers: { host: "a.test" },
+        ...(payload === undefined ? {} : { body: payload }),
+        tls: { rejectUnauthorized: false, serverName: "a.test" },
+      });
+      expect((await answer.arrayBuffer()).byteLength).toBe(payload?.length ?? 5);
+    }
+  });
+
+  test("plain HTTP on the TLS port, and half a hello, cost nothing", async () => {
+    const before = rig.gateway.connectionCount;
+    const socket = await Bun.connect({
+      hostname: "127.0.0.1",
+      port: rig.tlsPort,
+      socket: { data() {} },
+    });
+    socket.write("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    const half = await Bun.connect({
+      hostname: "127.0.0.1",
+      port: rig.tlsPort,
+      socket: { data() {} },
+    });
+    half.write(Buffer.from([0x16, 0x03, 0x01]));
+    await Bun.sleep(50);
+    half.terminate();
+    socket.terminate();
+    await eventually(() => rig.gateway.connectionCount <= before);
+  });
+});
