@@ -22,6 +22,7 @@ const library = dlopen("libc.so.6", {
   setsockopt: { args: ["i32", "i32", "i32", "ptr", "u32"], returns: "i32" },
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   syscall: { args: ["i64", "i64", "i64", "i64", "i64", "i64"], returns: "i64" },
+  unshare: { args: ["i32"], returns: "i32" },
   umount2: { args: ["ptr", "i32"], returns: "i32" },
 });
 

@@ -1,8 +1,8 @@
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, readdirSync, writeFileSync } from "node:fs";
 import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/time.ts";
 import type { Egress } from "../../model/release.ts";
-import { inNetworkNamespace } from "../linux/namespaces.ts";
+import { inNetworkNamespace, makeNetworkNamespace } from "../linux/namespaces.ts";
 import { pause } from "../linux/time.ts";
 import {
   addressesPerBridge,
@@ -11,11 +11,13 @@ import {
   firstSlotOffset,
   formatAddress,
   lastSlotOffset,
+  parseAddress,
   type Range,
 } from "./addresses.ts";
 import { makeBridge } from "./bridges.ts";
 import { complaintOf, runBatch, spawnBatch, tryBatch } from "./commands.ts";
 import { restoreForwarding } from "./forwarding.ts";
+import { findHeldNamespaces } from "./held.ts";
 import type { Network, NetworkSlot } from "./network.ts";
 import { isLoopback, readResolvers, resolversVersion } from "./resolvers.ts";
 import {
@@ -29,7 +31,6 @@ import {
 /** The kernel forgets a UDP exchange after 30–120 s; an address rests that long. */
 const restMs = 120_000;
 const slotsPerBatch = 16;
-const namespaceDirectory = "/run/netns";
 
 export interface NetworkState {
   readonly cloud: string;
@@ -41,12 +42,17 @@ export interface NetworkState {
 }
 
 /**
- * A slot's life; the kernel objects (namespace, veth pair, address) exist in every state:
+ * A slot's life; its namespace, veth pair and address exist in every state:
  *
  *     made → ready —acquire→ given —release→ resting —2 min→ ready
  *                              └── with an egress exception —release→ removed
  *     found at start → orphan —adopt→ given
  *                        └── removeOrphans→ removed
+ *
+ * A namespace is held by a descriptor of lode and by the instance in it, not by a mount as `ip
+ * netns` does it: each mount of the host makes every launch slower, since bubblewrap reads
+ * the list of them for each of its own. After a crash unused slots are gone by themselves,
+ * and the others are found through their instances.
  *
  * A rested slot is as good as a new one: its namespace is empty, the app had no right to
  * change anything in it, and the kernel has forgotten the connections of its address.
@@ -59,8 +65,8 @@ export class LinuxNetwork implements Network {
   readonly #resting: { readonly slot: NetworkSlot; readonly until: number }[] = [];
   readonly #given = new Map<string, { slot: NetworkSlot; excepted: boolean }>();
   readonly #orphans = new Set<string>();
-  /** Indices of all slots that exist. */
-  readonly #indices = new Set<number>();
+  /** Of all slots that exist; null: nobody is known to live in the namespace. */
+  readonly #namespaces = new Map<number, number | null>();
   readonly #bridges = new Map<number, Promise<void>>();
   readonly #lastOffsets = new Map<number, number>();
   #resolversVersion = "";
@@ -81,12 +87,17 @@ export class LinuxNetwork implements Network {
         this.#bridges.set(number, Promise.resolve());
       }
     }
+    const indexOf = (address: string) => (parseAddress(address) ?? 0) - this.#state.subnet.base;
+    const held = findHeldNamespaces((address) => isSlotIndex(indexOf(address)));
+    for (const [address, descriptor] of held) this.#namespaces.set(indexOf(address), descriptor);
     for (const name of this.#existing()) {
-      this.#orphans.add(name);
-      this.#indices.add(this.#indexOf(name));
+      const index = this.#indexOf(name);
+      if (!this.#namespaces.has(index)) this.#namespaces.set(index, null);
     }
-    const found = [...this.#orphans].map((name) => this.#slot(this.#indexOf(name)));
-    await runBatch("nft", this.#sources(found, "add"));
+    for (const index of this.#namespaces.keys()) this.#orphans.add(this.#names.slot(index));
+    const found = [...this.#namespaces.keys()].map((index) => this.#slot(index));
+    const forget = `flush set bridge ${this.#names.table} sources\n`;
+    await runBatch("nft", forget + this.#sources(found, "add"));
     await this.#refreshResolvers();
     this.#refill();
   }
@@ -120,7 +131,7 @@ export class LinuxNetwork implements Network {
   async adopt(name: string): Promise<NetworkSlot | null> {
     if (!this.#orphans.delete(name)) return null;
     const slot = this.#slot(this.#indexOf(name));
-    if (!existsSync(slot.namespacePath) || !existsSync(`/sys/class/net/${name}`)) {
+    if (this.#namespaces.get(this.#indexOf(name)) === null) {
       await this.#remove([slot]);
       return null;
     }
@@ -144,7 +155,8 @@ export class LinuxNetwork implements Network {
   async destroy(): Promise<void> {
     await this.close();
     const { cloud, runDirectory } = this.#state;
-    await this.#removeLinks(this.#existing());
+    const found = this.#existing().map((name) => this.#indexOf(name));
+    await this.#removeLinks([...new Set([...this.#namespaces.keys(), ...found])]);
     const bridges = Array.from({ length: bridgeCount }, (_, number) => this.#names.bridge(number));
     await tryBatch("ip", bridges.map((bridge) => `link del ${bridge}\n`).join(""));
     const { table } = this.#names;
@@ -220,17 +232,21 @@ export class LinuxNetwork implements Network {
     const exceptions = slots.map((slot) => tryBatch("nft", removeEgressRules(cloud, slot)));
     const sources = slots.map((slot) => tryBatch("nft", this.#sources([slot], "delete")));
     await Promise.all([...exceptions, ...sources]);
-    await this.#removeLinks(slots.map(({ name }) => name));
-    for (const slot of slots) this.#indices.delete(this.#indexOf(slot.name));
+    await this.#removeLinks(slots.map(({ name }) => this.#indexOf(name)));
   }
 
   /**
-   * The kernel takes a namespace's veth pair away with it, many at once, in the background;
-   * removing each pair by itself takes 30 ms. What stays (a process still lives in the
-   * namespace) is removed by name.
+   * With its last holder the kernel takes a namespace and its veth pair away, many at once, in
+   * the background; removing a pair by itself takes 30 ms. What stays (a process still lives
+   * in the namespace) is removed by name.
    */
-  async #removeLinks(names: readonly string[]): Promise<void> {
-    await tryBatch("ip", names.map((name) => `netns del ${name}\n`).join(""));
+  async #removeLinks(indices: readonly number[]): Promise<void> {
+    for (const index of indices) {
+      const descriptor = this.#namespaces.get(index);
+      if (typeof descriptor === "number") closeSync(descriptor);
+      this.#namespaces.set(index, null);
+    }
+    const names = indices.map((index) => this.#names.slot(index));
     const left = () => names.filter((name) => existsSync(`/sys/class/net/${name}`));
     for (let attempt = 0; attempt < 100 && left().length > 0; attempt++) {
       await pause(this.#state.clock, 5);
@@ -241,6 +257,7 @@ export class LinuxNetwork implements Network {
         .map((name) => `link del ${name}\n`)
         .join(""),
     );
+    for (const index of indices) this.#namespaces.delete(index);
   }
 
   /** On the first bridge with room, the next address in turn, so that none is reused soon. */
@@ -251,9 +268,9 @@ export class LinuxNetwork implements Network {
       for (let step = 1; step <= perBridge; step++) {
         const turn = (last + step) % perBridge;
         const index = bridge * addressesPerBridge + firstSlotOffset + turn;
-        if (this.#indices.has(index)) continue;
+        if (this.#namespaces.has(index)) continue;
         this.#lastOffsets.set(bridge, turn);
-        this.#indices.add(index);
+        this.#namespaces.set(index, makeNetworkNamespace());
         return index;
       }
     }
@@ -291,19 +308,16 @@ export class LinuxNetwork implements Network {
     return slots.map((slot) => sourceElement(this.#state.cloud, slot, change)).join("");
   }
 
-  /** Names of slots of which anything exists on the host. */
+  /** Names of slots whose veth pair exists. */
   #existing(): string[] {
-    const { slotPrefix } = this.#names;
-    const namespaces = existsSync(namespaceDirectory) ? readdirSync(namespaceDirectory) : [];
-    const names = [...namespaces, ...readdirSync("/sys/class/net")];
-    return [...new Set(names.filter((name) => name.startsWith(slotPrefix)))];
+    return readdirSync("/sys/class/net").filter((name) => name.startsWith(this.#names.slotPrefix));
   }
 
   #slot(index: number): NetworkSlot {
     const name = this.#names.slot(index);
     return {
       name,
-      namespacePath: `${namespaceDirectory}/${name}`,
+      namespacePath: `/proc/${process.pid}/fd/${this.#namespaces.get(index) ?? "none"}`,
       address: formatAddress(this.#state.subnet.base + index),
     };
   }
@@ -315,6 +329,12 @@ export class LinuxNetwork implements Network {
   #bridgeOf(slot: NetworkSlot): number {
     return Math.floor(this.#indexOf(slot.name) / addressesPerBridge);
   }
+}
+
+function isSlotIndex(index: number): boolean {
+  const offset = index % addressesPerBridge;
+  const inside = index >= 0 && index < bridgeCount * addressesPerBridge;
+  return inside && offset >= firstSlotOffset && offset <= lastSlotOffset;
 }
 
 /** Below /proc/sys/net. No IPv6 but on loopback; every port may be bound by the app. */
@@ -331,10 +351,9 @@ function writeSetting(path: string, value: string): void {
 }
 
 /** Ports are isolated: they reach the bridge itself and no other port. */
-function linkLines({ name }: NetworkSlot, bridge: string): string {
+function linkLines({ name, namespacePath }: NetworkSlot, bridge: string): string {
   return [
-    `netns add ${name}`,
-    `link add ${name} type veth peer name eth0 netns ${name}`,
+    `link add ${name} type veth peer name eth0 netns ${namespacePath}`,
     `link set ${name} addrgenmode none`,
     `link set ${name} master ${bridge}`,
     `link set ${name} type bridge_slave isolated on`,

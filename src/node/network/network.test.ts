@@ -1,5 +1,6 @@
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { assert } from "../../base/assert.ts";
 import { systemClock, systemRandom } from "../../fabric/system.ts";
 import { inNetworkNamespace } from "../linux/namespaces.ts";
@@ -34,9 +35,7 @@ async function network(poolSize = 2): Promise<{ cloud: string; network: Network 
 
 function leftovers(cloud: string): string[] {
   const tables = Bun.spawnSync(["nft", "list", "tables"]).stdout.toString().split("\n");
-  return [...readdirSync("/sys/class/net"), ...readdirSync("/run/netns"), ...tables].filter(
-    (name) => name.includes(cloud),
-  );
+  return [...readdirSync("/sys/class/net"), ...tables].filter((name) => name.includes(cloud));
 }
 
 /** Runs Python inside a slot and gives what it printed. */
@@ -105,7 +104,7 @@ async function neighbour(
   return { publicAddress, privateAddress };
 }
 
-test("an instance reaches public addresses, not the node, private ranges or neighbours", async () => {
+test("an instance reaches the public; not the node, private ranges or neighbours", async () => {
   const { cloud, network: made } = await network();
   const slot = await made.acquire({ kind: "public" });
   const other = await made.acquire({ kind: "public" });
@@ -214,18 +213,41 @@ test("slots come from a pool, rest after use and are not reused at once", async 
 test("a new lode adopts slots with their rules and removes the others", async () => {
   const { cloud, network: old } = await network();
   const slot = await old.acquire({ kind: "none" });
+  const instance = inNetworkNamespace(slot.namespacePath, () => Bun.spawn(["sleep", "60"]));
+  cleanups.push(() => instance.kill());
   await old.acquire({ kind: "public" });
   await old.close();
   const fresh = await open(cloud, 1);
   expect(fresh.gatewayAddress).toBe(old.gatewayAddress);
-  expect(await fresh.adopt(slot.name)).toEqual(slot);
+  const adopted = await fresh.adopt(slot.name);
+  expect(adopted).toMatchObject({ name: slot.name, address: slot.address });
   expect(await fresh.adopt(`lode${cloud}-999`)).toBeNull();
   expect(await fresh.removeOrphans()).toBeGreaterThan(0);
-  expect(readdirSync("/run/netns")).toContain(slot.name);
-  expect(await connect(slot, "203.0.111.1", 80)).toBe("ETIMEDOUT");
-  await fresh.release(slot);
-  expect(readdirSync("/run/netns")).not.toContain(slot.name);
+  expect(leftovers(cloud)).toContain(slot.name);
+  assert(adopted !== null, "the slot was adopted");
+  expect(await connect(adopted, "203.0.111.1", 80)).toBe("ETIMEDOUT");
+  instance.kill();
+  await instance.exited;
+  await fresh.release(adopted);
   await fresh.close();
+});
+
+test("the slots of a killed lode go with their last process", async () => {
+  const { cloud, network: made } = await network();
+  await made.close();
+  const script = `import { openNetwork } from ${JSON.stringify(join(import.meta.dir, "open.ts"))};
+    import { systemClock as clock } from ${JSON.stringify(
+      join(import.meta.dir, "../../fabric/system.ts"),
+    )};
+    const options = { cloud: "${cloud}", runDirectory: "/run/lode-${cloud}", poolSize: 3, clock };
+    const opened = await openNetwork(options);
+    console.log(JSON.stringify(await opened.value.network.acquire({ kind: "public" })));
+    process.kill(process.pid, "SIGKILL");`;
+  const lode = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
+  const slot: NetworkSlot = JSON.parse(await lode.stdout.text());
+  await lode.exited;
+  while (leftovers(cloud).includes(slot.name)) await Bun.sleep(5);
+  expect(await (await open(cloud, 0)).adopt(slot.name)).toBeNull();
 });
 
 test("clouds opened at one moment have different subnets and do not meet", async () => {

@@ -191,6 +191,7 @@ test("the environment arrives exactly, and no secret shows in any command line",
   const env = { ...base.env, SECRET: "hunter2 'quoted'\nsecond", LD_PRELOAD: "/nowhere.so" };
   const running = await launch({ argv: ["/bin/sleep", "30"], env });
   const pid = await childOf(running);
+  while (readFileSync(`/proc/${pid}/comm`, "utf8") !== "sleep\n") await Bun.sleep(1);
   const environment = readFileSync(`/proc/${pid}/environ`, "utf8");
   expect(environment.split("\0").filter((line) => line !== "" && !line.startsWith("PWD="))).toEqual(
     expect.arrayContaining([
