@@ -49,7 +49,9 @@ async function runGroup(group: Group): Promise<Tally> {
   });
   let tail = "";
   const show = async (output: ReadableStream<Uint8Array>) => {
-    for await (const text of output.pipeThrough(new TextDecoderStream())) {
+    const decoder = new TextDecoder();
+    for await (const bytes of output) {
+      const text = decoder.decode(bytes, { stream: true });
       process.stdout.write(text);
       tail = (tail + text).slice(-8000);
     }
