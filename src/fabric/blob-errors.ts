@@ -25,3 +25,8 @@ export function fileError(doing: string, error: unknown): BlobError {
   const message = `${doing}: ${full ? "the disk is full" : cause}`;
   return { code: full ? "full" : "unavailable", message };
 }
+
+export function blobCorrupt(digest: string, aside: string): BlobError {
+  const message = `blob ${digest} was damaged and moved to ${aside}: store it again`;
+  return { code: "corrupt", message };
+}

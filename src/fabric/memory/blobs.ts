@@ -29,6 +29,11 @@ class MemoryBlobs implements Blobs {
     { maxBytes = Number.POSITIVE_INFINITY }: { readonly maxBytes?: number } = {},
   ): Promise<Result<{ readonly size: number }, BlobError>> {
     assertDigest(digest);
+    const stored = this.#blobs.get(digest);
+    if (stored !== undefined) {
+      if (!(content instanceof Uint8Array)) await content.cancel().catch(() => {});
+      return ok({ size: stored.byteLength });
+    }
     const collected = await collect(digest, content, maxBytes);
     if (!collected.ok) return collected;
     const bytes = collected.value;

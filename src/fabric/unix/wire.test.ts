@@ -424,6 +424,7 @@ describe("unix wire: back-pressure", () => {
     for (let code = "noResponder"; code === "noResponder"; ) {
       const result = await hub.request("there", null, { timeoutMs: 1 });
       code = result.ok ? "answered" : result.error.code;
+      await Bun.sleep(1);
     }
     const text = "x".repeat(10_000);
     for (let n = 0; n < 500; n++) {
