@@ -45,11 +45,10 @@ const recognisers: readonly Recogniser[] = [
   byProcfile,
   byStartScript,
   byFetchModule,
-  byPackage,
+  byServerProgram,
   byPython,
   byJar,
   byGeneratedSite,
-  byServerProgram,
   byExecutable,
   bySite,
 ];
@@ -57,9 +56,21 @@ const recognisers: readonly Recogniser[] = [
 export function recognise(around: Surroundings): Result<Recognised, ConfigProblem> {
   for (const recogniser of recognisers) {
     const recognised = recogniser(around);
-    if (recognised !== null) return recognised;
+    if (recognised === null) continue;
+    return recognised.ok ? checkLines(recognised.value) : recognised;
   }
   return err(nothing(around));
+}
+
+const lineLengthMax = 8192;
+
+function checkLines(recognised: Recognised): Result<Recognised, ConfigProblem> {
+  for (const [process, start] of recognised.starts) {
+    if (start.kind !== "line" || start.line.length <= lineLengthMax) continue;
+    const message = `the command of ${process} is longer than ${lineLengthMax} characters`;
+    return err(configProblem(message, { remedy: "put it into a script and run that" }));
+  }
+  return ok(recognised);
 }
 
 function line(text: string): Start {
@@ -144,30 +155,16 @@ function byFetchModule({ tree, manifest }: Surroundings): ReturnType<Recogniser>
   });
 }
 
-/** package.json without a start script, but with an entry that opens a server. */
-function byPackage({ tree, manifest }: Surroundings): ReturnType<Recogniser> {
-  if (manifest === null) return null;
+/** No start script, but an entry that opens a server. */
+function byServerProgram({ tree, manifest }: Surroundings): ReturnType<Recogniser> {
   const entry = findServerProgram(tree, manifest);
   if (entry === null) return null;
   const runtime = runtimeOf(entry, tree.text(entry) ?? "");
   return ok({
-    kind: "package.json",
+    kind: manifest === null ? "executable" : "package.json",
     reason: `${entry} opens a server: it is run by ${runtime} and must listen on $PORT`,
     starts: web({ kind: "argv", argv: [runtime, entry] }),
     javascript: true,
-    python: false,
-  });
-}
-
-function byServerProgram({ tree }: Surroundings): ReturnType<Recogniser> {
-  const entry = findServerProgram(tree, null);
-  if (entry === null) return null;
-  const runtime = runtimeOf(entry, tree.text(entry) ?? "");
-  return ok({
-    kind: "executable",
-    reason: `${entry} opens a server: it is run by ${runtime} and must listen on $PORT`,
-    starts: web({ kind: "argv", argv: [runtime, entry] }),
-    javascript: false,
     python: false,
   });
 }

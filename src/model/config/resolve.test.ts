@@ -111,6 +111,18 @@ describe("what a folder is", () => {
       ["web tcp argv: node server.js"],
     ],
     [
+      "a server that exports itself",
+      { "package.json": "{}", "app.js": "app.listen(process.env.PORT); export default app" },
+      "package.json",
+      ["web tcp argv: node app.js"],
+    ],
+    [
+      "a fetch handler that can also serve itself",
+      { "app.js": "serve({ fetch: app.fetch }); export default app" },
+      "fetch",
+      ["web unix fetch: app.js"],
+    ],
+    [
       "a Bun server alone",
       { "main.ts": "Bun.serve({ fetch: f })" },
       "executable",
@@ -308,3 +320,34 @@ describe("defaults", () => {
     expect(problem({ "app.py": "", "pyproject.toml": "= 1" })).toContain("pyproject.toml, line 1");
   });
 });
+
+test("hostile text costs no more than reading it", () => {
+  const size = 250_000;
+  const fill = (piece: string) => piece.repeat(size / piece.length);
+  const pieces = [
+    "/*",
+    "//",
+    "\n",
+    " ",
+    '"',
+    "'\\",
+    '"\\"',
+    "`${",
+    "export{",
+    "export ",
+    "a.",
+    "(",
+    "\\",
+  ];
+  // Quadratic work would take minutes and end by the limit below.
+  for (const piece of pieces) {
+    const text = fill(piece);
+    resolve({ "index.ts": text, "app.py": text, "lode.toml": `a = ${text}` });
+    resolve({ "index.ts": text, "requirements.txt": text, "app.py": text });
+    resolve({ "main.py": text, "pyproject.toml": text });
+    expect(problem({ Procfile: `web: x ${text}y` })).toMatch(/longer than 8192|has no "name:"/);
+    resolve({ "package.json": JSON.stringify({ scripts: { start: text }, packageManager: text }) });
+    resolve({ "lode.toml": `${text.replace(/[^a-z]/g, "a")} = 1` });
+    resolve({ "lode.toml": `a = ${fill("[")}` });
+  }
+}, 60_000);

@@ -141,8 +141,10 @@ function unknownKey(document: TomlDocument, path: TomlPath, keys: KeyTable): Con
 function nearestKey(name: string, path: TomlPath, keys: KeyTable): string | null {
   let best: { readonly key: string; readonly distance: number } | null = null;
   for (const key of Object.keys(keys)) {
+    const distanceMax = Math.max(1, Math.floor(key.length / 3));
+    if (Math.abs(name.length - key.length) > distanceMax) continue;
     const distance = editDistance(name.toLowerCase(), key.toLowerCase());
-    if (distance > Math.max(1, Math.floor(key.length / 3))) continue;
+    if (distance > distanceMax) continue;
     if (best === null || distance < best.distance) best = { key, distance };
   }
   if (best !== null) return [...path.slice(0, -1), best.key].join(".");
