@@ -297,7 +297,8 @@ describe("real back ends", () => {
     let port = "";
     for await (const piece of child.stdout) {
       port += new TextDecoder().decode(piece);
-      if (/port \d+\s/.test(port)) break;
+      // To the line's end: closing its output earlier would end the program.
+      if (/port \d+[^\n]*\n/.test(port)) break;
     }
     const found = Number(/port (\d+)/.exec(port)?.[1]);
     rig.setApps({
