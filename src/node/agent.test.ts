@@ -747,3 +747,25 @@ test("lines are published to followers as they are written", async () => {
   await get(running.endpoint, "/heard");
   await until("it is told", () => lines.includes("saw /heard"));
 });
+
+test("a session ends with lode, and leaves the instance alone", async () => {
+  const cloud = await startCloud();
+  const assignment = await deploy(cloud, "host", { "app.ts": helloFetch }, fetchApp);
+  const running = await reach(cloud, assignment, "running");
+  const { project, app, uidOffset, instance } = assignment;
+  const ref = { project, app, uidOffset, terminal: null };
+  const argv = ["sh", "-c", "echo up; sleep 4242"];
+  const joined = session(cloud, { ...ref, argv, target: { kind: "inside", instance } });
+  const alone = session(cloud, { ...ref, argv, target: { kind: "oneOff", release: 1 } });
+  await Promise.all([joined.start(), alone.start()]);
+  await until("both are up", () => joined.output.stdout !== "" && alone.output.stdout !== "");
+  const cgroups = cloud.cgroups();
+  const pids = async () => (await (await cgroups.open(instance))?.pids())?.length;
+  const crowded = await pids();
+  await cloud.restart();
+  expect(await joined.code).toBe(137);
+  expect(await alone.code).toBe(137);
+  expect(await reach(cloud, assignment, "running")).toEqual(running);
+  expect(await pids()).toBeLessThan(crowded ?? 0);
+  expect(await cloud.cgroups().list()).toEqual([instance]);
+});

@@ -103,10 +103,11 @@ class NodeAgent implements Agent {
   async #closeParts(leave: (instance: Instance) => void | Promise<void>): Promise<void> {
     this.#closed = true;
     for (const subscription of this.#subscriptions) subscription.cancel();
-    const { instances } = this.#running;
-    this.#parts?.sessions.close();
+    // The instances first: what breaks off after that is no failure of theirs.
+    const left = [...this.#running.instances.values()].map(leave);
+    await this.#parts?.sessions.close();
     await this.#parts?.builder.close();
-    await Promise.all([...instances.values()].map(leave));
+    await Promise.all(left);
     this.#parts?.close();
   }
 

@@ -1,4 +1,5 @@
 import { readdirSync, rmSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { Json } from "../base/json.ts";
 import { err, ok, type Result } from "../base/result.ts";
@@ -28,6 +29,7 @@ import { createSampler, type Sampler } from "./sampler.ts";
 import type { Sandbox } from "./sandbox/sandbox.ts";
 import type { PreparedRelease } from "./sessions/sessions.ts";
 import { createSessions, type Sessions } from "./sessions/sessions.ts";
+import { StartGate } from "./start-gate.ts";
 
 export interface AgentOptions {
   readonly node: NodeName;
@@ -73,6 +75,7 @@ export interface AgentParts {
 }
 
 const defaultGraceMs = 10_000;
+const startsPerCore = 4;
 
 /** Builds the agent's parts and ties them together. */
 export function assemble(options: AgentOptions, tools: HostTools, running: Running): AgentParts {
@@ -119,6 +122,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     tools,
     uidBase,
     graceMs: options.graceMs ?? defaultGraceMs,
+    gate: new StartGate(clock, startsPerCore * availableParallelism()),
     openSecret: options.openSecret,
     release: ({ project, app, release }) => releases.get(project, app, release),
     prepare: (release, uidOffset, building) => preparation.prepare(release, uidOffset, building),

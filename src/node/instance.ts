@@ -25,6 +25,7 @@ import type { InstanceLog } from "./logs/instance-log.ts";
 import { Meter } from "./meter.ts";
 import { afterBoot, causeOf, phaseOf, rests, wantedOf } from "./phases.ts";
 import type { PrepareFailure } from "./preparation.ts";
+import type { StartGate } from "./start-gate.ts";
 
 // Drives one instance: drains its queue of inputs through the pure machine, writes the state
 // down, then carries the effects out.
@@ -42,6 +43,7 @@ export interface InstanceContext {
   readonly tools: HostTools;
   readonly uidBase: number;
   readonly graceMs: number;
+  readonly gate: StartGate;
   release(assignment: Assignment): Promise<Result<Release, string>>;
   /** Calls `building` when a layer has to be built. */
   prepare(
@@ -160,6 +162,7 @@ export class Instance {
     return new Promise((resolve) => {
       this.#waiters.push(resolve);
       this.feed({ kind: "wake" });
+      this.#context.gate.hurry(this);
     });
   }
 
@@ -305,11 +308,20 @@ export class Instance {
       return this.#startFailed(stage, reason, logTail);
     }
     this.prepared = prepared.value;
+    const leave = await this.#context.gate.enter(this, this.#state.wakeWanted);
+    try {
+      await this.#launchAndWait(release.value, prepared.value);
+    } finally {
+      leave();
+    }
+  }
+
+  async #launchAndWait(release: Release, prepared: Prepared): Promise<void> {
     if (this.situation.state === "stopping") return this.#startFailed("start", "it is ending", []);
     if (this.situation.state === "preparing") this.feed({ kind: "launching" });
     if (this.situation.state !== "starting" || this.#closed) return;
     try {
-      await this.#launch(release.value, prepared.value);
+      await this.#launch(release, prepared);
     } catch (cause) {
       return this.#startFailed("start", `starting it: ${reasonOf(cause)}`, []);
     }

@@ -7,11 +7,12 @@ import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { Listen } from "../../model/release.ts";
 import type { Cgroup, CgroupLimits, CgroupTree } from "../cgroup/cgroup.ts";
-import { isRunning, readParentPid, readStartTicks, signalProcess } from "../linux/identity.ts";
+import { isRunning, readStartTicks, signalProcess } from "../linux/identity.ts";
 import type { ExitWatcher, ProcessIdentity } from "../linux/processes.ts";
 import type { Network, NetworkSlot } from "../network/network.ts";
 import { type CloudPaths, dataPaths, nodePaths } from "../paths.ts";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../sandbox/sandbox.ts";
+import { descendants } from "./descendants.ts";
 import { reasonOf } from "./layout.ts";
 import { answers, explainSilence, listeners, socketReady } from "./readiness.ts";
 import { argvOf, type Launch, portOf, specify } from "./specification.ts";
@@ -322,13 +323,4 @@ async function terminate(
     const startTicks = readStartTicks(target);
     if (startTicks !== null) signalProcess({ pid: target, startTicks }, sigterm);
   }
-}
-
-function descendants(pids: readonly number[], ancestor: number): number[] {
-  const parents = new Map(pids.map((pid) => [pid, readParentPid(pid)]));
-  const isBelow = (pid: number): boolean => {
-    const parent = parents.get(pid) ?? null;
-    return parent !== null && (parent === ancestor || isBelow(parent));
-  };
-  return pids.filter(isBelow);
 }

@@ -31,6 +31,8 @@ export interface StartedProgram {
   exit(): Promise<SandboxExit>;
   /** The program's pid as the host sees it. */
   pid(): Promise<number | null>;
+  /** Ends it and all that it started. */
+  kill(): Promise<void>;
   /** Everything it held is given back. */
   end(): Promise<void>;
 }
@@ -78,7 +80,8 @@ export class Session {
   #stdin: ReturnType<ReturnType<typeof Bun.file>["writer"]> | null;
   #stdinDescriptor: number;
   #silence: Timer | null = null;
-  #input: { cancel(): void };
+  readonly #input: { cancel(): void };
+  readonly #over: Promise<void>;
 
   constructor(
     dependencies: SessionDependencies,
@@ -98,15 +101,14 @@ export class Session {
     this.#heard();
     const stdout = drain(pipes.stdout.read, (chunk) => this.#send("stdout", chunk));
     const stderr = drain(pipes.stderr.read, (chunk) => this.#send("stderr", chunk));
-    void this.#untilEnd([stdout, stderr]).finally(over);
+    this.#over = this.#untilEnd([stdout, stderr]).finally(over);
   }
 
-  /** Ends the program, whatever it does. */
-  kill(): void {
-    const { monitorPid: pid, monitorStartTicks: startTicks } = this.#program.launched;
+  /** Ends the program, whatever it does; resolves when nothing of it is left. */
+  async kill(): Promise<void> {
     this.#closeInput();
-    // With a terminal, the closed input hangs it up; without, the program is killed at once.
-    signalProcess({ pid, startTicks }, killSignal);
+    await this.#program.kill();
+    await this.#over;
   }
 
   async #untilEnd(outputs: readonly ReturnType<typeof drain>[]): Promise<void> {
@@ -137,7 +139,7 @@ export class Session {
 
   #heard(): void {
     this.#silence?.cancel();
-    this.#silence = this.#dependencies.clock.after(silenceMs, () => this.kill());
+    this.#silence = this.#dependencies.clock.after(silenceMs, () => void this.kill());
   }
 
   #receive(input: ExecInput): void {

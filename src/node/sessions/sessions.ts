@@ -6,6 +6,7 @@ import type { Release } from "../../model/release.ts";
 import type { ExecReply, ExecRequest } from "../../model/wire.ts";
 import type { CgroupTree } from "../cgroup/cgroup.ts";
 import { ceilings, fullCredit } from "../decide/credit.ts";
+import { descendants } from "../drivers/descendants.ts";
 import { reasonOf } from "../drivers/layout.ts";
 import { type InstanceProcess, makeVolume } from "../drivers/process.ts";
 import {
@@ -15,6 +16,7 @@ import {
   type Prepared,
   specify,
 } from "../drivers/specification.ts";
+import { readStartTicks, signalProcess } from "../linux/identity.ts";
 import type { Network, NetworkSlot } from "../network/network.ts";
 import { type CloudPaths, nodePaths } from "../paths.ts";
 import type { Sandbox, SandboxSpec } from "../sandbox/sandbox.ts";
@@ -47,8 +49,10 @@ export interface PreparedRelease {
 export interface Sessions {
   exec(request: ExecRequest): Promise<ExecReply>;
   /** Ends every session. */
-  close(): void;
+  close(): Promise<void>;
 }
+
+const killSignal = 9;
 
 type Io = { readonly stdin: number; readonly stdout: number; readonly stderr: number };
 
@@ -80,8 +84,8 @@ class NodeSessions implements Sessions {
     }
   }
 
-  close(): void {
-    for (const session of this.#sessions.values()) session.kill();
+  async close(): Promise<void> {
+    await Promise.all([...this.#sessions.values()].map((session) => session.kill()));
   }
 
   async #starterOf(
@@ -108,7 +112,15 @@ class NodeSessions implements Sessions {
     const spec = withSession(process.spec, request);
     const { sandbox } = this.#dependencies;
     const launched = await sandbox.enter(pid, spec, process.cgroup, { statusFile, ...io });
-    return this.#started(launched, statusFile, async () => {});
+    const kill = async (): Promise<void> => {
+      const monitor = launched.monitorPid;
+      const own = [...descendants(await process.cgroup.pids(), monitor), monitor];
+      for (const target of own) {
+        const startTicks = readStartTicks(target);
+        if (startTicks !== null) signalProcess({ pid: target, startTicks }, killSignal);
+      }
+    };
+    return this.#started(launched, statusFile, { kill, end: async () => {} });
   }
 
   async #startOneOff(
@@ -130,7 +142,7 @@ class NodeSessions implements Sessions {
       await cgroup.setLimits(ceilings(limits, fullCredit(limits), 0));
       const spec = withSession(specify(this.#launchOf(request, release, slot), []), request);
       const launched = await sandbox.launch(spec, cgroup, { statusFile, ...io });
-      return this.#started(launched, statusFile, end);
+      return this.#started(launched, statusFile, { kill: () => cgroup.kill(), end });
     } catch (cause) {
       await end();
       throw cause;
@@ -159,15 +171,16 @@ class NodeSessions implements Sessions {
   #started(
     launched: StartedProgram["launched"],
     statusFile: string,
-    end: () => Promise<void>,
+    ways: { kill(): Promise<void>; end(): Promise<void> },
   ): StartedProgram {
     const { sandbox } = this.#dependencies;
     return {
       launched,
       exit: () => sandbox.exitOf(statusFile),
       pid: () => sandbox.childPidOf(statusFile),
+      kill: ways.kill,
       async end() {
-        await end();
+        await ways.end();
         rmSync(statusFile, { force: true });
       },
     };
