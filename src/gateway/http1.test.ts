@@ -195,7 +195,9 @@ describe("requests", () => {
     const client = await RawClient.connect(rig.port);
     const get = (path: string, host = "raw.test") =>
       `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
-    client.send(get("/plain") + get("/empty") + get("/x", "none.test") + get("/chunked") + "BAD\r\n\r\n");
+    client.send(
+      `${get("/plain") + get("/empty") + get("/x", "none.test") + get("/chunked")}BAD\r\n\r\n`,
+    );
     const text = await client.untilClosed();
     const statuses = [...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map((match) => match[1]);
     expect(statuses).toEqual(["200", "204", "404", "200", "400"]);
@@ -228,7 +230,9 @@ describe("upload", () => {
   test("a bad chunk ends in 400 and the instance never sees a complete request", async () => {
     const before = server.seen.length;
     const client = await RawClient.connect(rig.port);
-    client.send("POST /die HTTP/1.1\r\nHost: raw.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab");
+    client.send(
+      "POST /die HTTP/1.1\r\nHost: raw.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab",
+    );
     await Bun.sleep(50);
     client.send("cXX\r\n");
     const text = await client.untilClosed();
@@ -240,7 +244,8 @@ describe("upload", () => {
   test("Expect: 100-continue is the instance's to answer, and an early no arrives", async () => {
     const strict = rawServer((all, socket) => {
       const text = all.slice(all.lastIndexOf("POST"));
-      if (text.includes("yes") && !text.includes("body")) socket.write("HTTP/1.1 100 Continue\r\n\r\n");
+      if (text.includes("yes") && !text.includes("body"))
+        socket.write("HTTP/1.1 100 Continue\r\n\r\n");
       else if (text.includes("body")) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
       else socket.write("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
     });

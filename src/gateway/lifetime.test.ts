@@ -126,7 +126,8 @@ describe("WebSockets", () => {
 
   test("the close frame waits for the end of the present frame, and nothing follows it", async () => {
     const frames = rawServer((text, socket) => {
-      if (text.includes("more")) socket.write(Buffer.concat([Buffer.from("rest!"), Buffer.from([0x81, 1, 0x41])]));
+      if (text.includes("more"))
+        socket.write(Buffer.concat([Buffer.from("rest!"), Buffer.from([0x81, 1, 0x41])]));
       else {
         socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n");
         socket.write(Buffer.from("Upgrade: websocket\r\n\r\n\x81\x08abc", "latin1"));
@@ -172,7 +173,8 @@ describe("WebSockets", () => {
       }
     });
     await routeTo("tunnels", back.port);
-    const ask = "GET / HTTP/1.1\r\nHost: tunnels.test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n";
+    const ask =
+      "GET / HTTP/1.1\r\nHost: tunnels.test\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n";
     const first = await RawClient.connect(rig.port);
     first.send(ask);
     await first.until("Upgrade: other");
@@ -271,7 +273,12 @@ describe("limits", () => {
     await idle.untilClosed();
     expect(await busy.untilClosed()).toEndWith("slow");
     await closing;
-    expect(await RawClient.connect(own.port).then(() => "open", () => "refused")).toBe("refused");
+    expect(
+      await RawClient.connect(own.port).then(
+        () => "open",
+        () => "refused",
+      ),
+    ).toBe("refused");
   });
 });
 

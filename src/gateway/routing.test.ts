@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { InstanceId } from "../model/names.ts";
+import { type GatewayLoad, subjects } from "../model/wire.ts";
 import {
   appRoute,
   eventually,
@@ -13,8 +15,6 @@ import {
   startRig,
   tcp,
 } from "./harness.ts";
-import type { InstanceId } from "../model/names.ts";
-import { type GatewayLoad, subjects } from "../model/wire.ts";
 
 setDefaultTimeout(30_000);
 
@@ -281,7 +281,8 @@ test("load is published while it changes", async () => {
   rig.setApps({ "default/busy": appRoute("busy", [routeInstance("ld1", runningAt(endpoint()))]) });
   await settle();
   for (let count = 0; count < 3; count += 1) await get("busy");
-  const seen = () => loads.flatMap((load) => load.instances).filter((one) => one.instance === "ld1");
+  const seen = () =>
+    loads.flatMap((load) => load.instances).filter((one) => one.instance === "ld1");
   await eventually(() => seen().reduce((sum, one) => sum + one.requests, 0) === 3);
   expect(seen().at(-1)?.inFlight).toBe(0);
   const count = loads.length;
@@ -307,9 +308,7 @@ test("300 hanging requests to one app leave another alone", async () => {
   expect(answers.every((text) => statusOf(text) === 200)).toBe(true);
   for (const client of hanging) client.close();
   // Clients that leave take their requests along.
-  await eventually(() =>
-    server.seen.every((one) => !one.text.includes("hung.test") || one.closed),
-  );
+  await eventually(() => server.seen.every((one) => !one.text.includes("hung.test") || one.closed));
 });
 
 test("the access log tells each request", async () => {

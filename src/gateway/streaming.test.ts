@@ -4,7 +4,6 @@ import {
   appRoute,
   eventually,
   RawClient,
-  type RawServer,
   type Rig,
   rawServer,
   routeInstance,

@@ -19,8 +19,7 @@ export const candidatesMax = 32;
 /** Below so many candidates the quantile is the greatest of them, so that none can be hot. */
 const hotCountMin = Math.ceil(1 / (1 - hotQuantile));
 
-const ratioOf = (candidate: Candidate) =>
-  (candidate.work + candidate.penalty) / candidate.speed;
+const ratioOf = (candidate: Candidate) => (candidate.work + candidate.penalty) / candidate.speed;
 
 const ratioWith = (candidate: Candidate) =>
   (candidate.work + candidate.penalty + candidate.cost) / candidate.speed;

@@ -26,11 +26,7 @@ export interface LoadTable {
  *
  * @param mode of the file; gateways need to read and write it.
  */
-export function createLoadTable(
-  path: string,
-  rows: number,
-  mode = 0o600,
-): Result<void, string> {
+export function createLoadTable(path: string, rows: number, mode = 0o600): Result<void, string> {
   if (rows < 1 || rows > loadRowsMax) {
     return err(`cannot make the load table ${path} with ${rows} rows: use 1 to ${loadRowsMax}`);
   }
@@ -79,7 +75,10 @@ class MappedTable implements LoadTable {
     this.own = rowOffset(layout, row) / 4;
     this.first = rowOffset(layout, 0) / 4;
     this.stride = rowBytes(layout) / 4;
-    assert(cells.length * 4 >= tableBytes(layout), "the load table is shorter than its header says");
+    assert(
+      cells.length * 4 >= tableBytes(layout),
+      "the load table is shorter than its header says",
+    );
   }
 
   add(column: number, difference: 1 | -1): void {

@@ -68,8 +68,7 @@ function copyFields(
   for (let index = 0; index < parser.fieldCount; index += 1) {
     const drop =
       dropped[parser.ids[index] as number] === 1 ||
-      (nominated.length > 0 &&
-        nominated.includes(parser.fieldName(index, buffer).toLowerCase()));
+      (nominated.length > 0 && nominated.includes(parser.fieldName(index, buffer).toLowerCase()));
     if (!drop) continue;
     const lineStart = parser.spans[index * 4] as number;
     if (lineStart > runStart) offset += buffer.copy(out, offset, runStart, lineStart);

@@ -1,4 +1,11 @@
-import { byteClasses, carriageReturn, extensionByte, hexDigit, lineFeed, semicolon } from "./bytes.ts";
+import {
+  byteClasses,
+  carriageReturn,
+  extensionByte,
+  hexDigit,
+  lineFeed,
+  semicolon,
+} from "./bytes.ts";
 import type { ChunkFault } from "./faults.ts";
 import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";

@@ -4,13 +4,13 @@ import type { Deadlined, GatewayContext } from "../context.ts";
 import type { Router } from "../routing/router.ts";
 import { buildRequestHead, buildResponseHead, isUnchanged } from "./build.ts";
 import { ChunkedDecoder } from "./chunked.ts";
-import { Exchange, type ExchangeClient } from "./exchange.ts";
+import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import { faultAnswers, type RequestFault } from "./faults.ts";
 import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";
 import { HeadReader } from "./head-reader.ts";
 import { type ByteSocket, Output } from "./output.ts";
-import { makePage, titleOf } from "./pages.ts";
+import { makePage, pageHead } from "./pages.ts";
 import { type RequestFacts, readRequest } from "./request.ts";
 import type { ResponseFacts } from "./response.ts";
 import type { Trailers } from "./upstream.ts";
@@ -69,12 +69,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private accept: string | null = null;
   private ownDeadlineAt: Timestamp;
 
-  constructor(
-    context: GatewayContext,
-    router: Router,
-    socket: ByteSocket,
-    tls: TlsFacts | null,
-  ) {
+  constructor(context: GatewayContext, router: Router, socket: ByteSocket, tls: TlsFacts | null) {
     this.context = context;
     this.router = router;
     this.socket = socket;
@@ -218,10 +213,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
   }
 
   /** Null: answered already. */
-  private beginRequest(
-    parser: HeadParser,
-    buffer: Buffer,
-  ): Result<Exchange | null, RequestFault> {
+  private beginRequest(parser: HeadParser, buffer: Buffer): Result<Exchange | null, RequestFault> {
     const read = readRequest(parser, buffer);
     if (!read.ok) return read;
     const facts = read.value;
@@ -245,8 +237,8 @@ export class Http1Client implements ExchangeClient, Deadlined {
       this.answerUnrouted(facts, id, covered);
       return ok(null);
     }
-    const added =
-      `${this.forwardedLines}X-Forwarded-Host: ${facts.authority}\r\nX-Request-Id: ${id}\r\n`;
+    const own = `X-Forwarded-Host: ${facts.authority}\r\nX-Request-Id: ${id}\r\n`;
+    const added = this.forwardedLines + own;
     this.exchange = new Exchange(this.context, this, app, {
       id,
       method: facts.method,
@@ -413,7 +405,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.closesAfter = true;
     this.facts = null;
     const bytesOut = this.writePage(status, cause, id, null);
-    this.logOwn(id, "-", "-", "-", status, bytesOut);
+    logUnplaced(this.context, this, id, null, status, bytesOut);
     this.linger();
   }
 
@@ -423,7 +415,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
       ? ([404, `No app is served at ${facts.host}.`] as const)
       : ([421, `This connection's certificate is not for ${facts.host}. Connect anew.`] as const);
     const bytesOut = this.writePage(status, cause, id, null);
-    this.logOwn(id, facts.method, facts.host, facts.target, status, bytesOut);
+    logUnplaced(this.context, this, id, facts, status, bytesOut);
     if (this.closesAfter) this.linger();
     else this.ownDeadlineAt = this.context.clock.now() + this.context.limits.idleMs;
   }
@@ -434,50 +426,17 @@ export class Http1Client implements ExchangeClient, Deadlined {
     id: string,
     retryAfterSeconds: number | null,
   ): number {
-    const page = makePage(status, cause, id, this.accept);
     const connection = this.closesAfter
       ? "Connection: close\r\n"
       : this.facts?.minorVersion === 0
         ? "Connection: keep-alive\r\n"
         : "";
     const retry = retryAfterSeconds === null ? "" : `Retry-After: ${retryAfterSeconds}\r\n`;
-    const allow = status === 405 ? "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n" : "";
-    const head = Buffer.from(
-      `HTTP/1.1 ${status} ${titleOf(status)}\r\nContent-Type: ${page.contentType}\r\n` +
-        `Content-Length: ${page.body.length}\r\nCache-Control: no-store\r\n` +
-        `X-Request-Id: ${id}\r\n${retry}${allow}${connection}\r\n`,
-    );
+    const page = makePage(status, cause, id, this.accept);
+    const head = pageHead(status, page, id, retry + connection);
     const body = this.facts?.method === "HEAD" ? nothing : page.body;
     this.output.writeBoth(head, body, 0, body.length);
     return body.length;
-  }
-
-  private logOwn(
-    requestId: string,
-    method: string,
-    host: string,
-    path: string,
-    status: number,
-    bytesOut: number,
-  ): void {
-    this.context.accessLog.write({
-      at: this.context.clock.now(),
-      requestId,
-      app: null,
-      instance: null,
-      method,
-      host,
-      path,
-      status,
-      bytesIn: 0,
-      bytesOut,
-      durationMs: 0,
-      upstreamMs: null,
-      wakeMs: 0,
-      client: this.address,
-      protocol: this.protocol,
-      userAgent: null,
-    });
   }
 
   /** Sends FIN and reads on a little: closing with bytes unread would destroy the answer. */

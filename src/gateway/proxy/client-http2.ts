@@ -5,12 +5,12 @@ import type { Deadlined, GatewayContext } from "../context.ts";
 import type { Router } from "../routing/router.ts";
 import { eachResponseField } from "./build.ts";
 import type { TlsFacts } from "./client-http1.ts";
-import { Exchange, type ExchangeClient } from "./exchange.ts";
+import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import type { HeadParser } from "./head.ts";
 import { type ByteSocket, Output } from "./output.ts";
 import { makePage } from "./pages.ts";
+import { type Http2Request, readHttp2Request } from "./request-http2.ts";
 import type { ResponseFacts } from "./response.ts";
-import { readHttp2Request, type Http2Request } from "./request-http2.ts";
 import type { Trailers } from "./upstream.ts";
 
 const lastChunk = Buffer.from("0\r\n\r\n");
@@ -397,26 +397,8 @@ class Http2Client implements ExchangeClient {
   /** An answer to a request that never became an exchange. */
   private answer(status: number, cause: string, id: string): void {
     const bytesOut = this.respondPage(status, cause, id, null);
-    const { request, context } = this;
     this.stream.resume();
-    context.accessLog.write({
-      at: context.clock.now(),
-      requestId: id,
-      app: null,
-      instance: null,
-      method: request?.method ?? "-",
-      host: request?.host ?? "-",
-      path: request?.target ?? "-",
-      status,
-      bytesIn: 0,
-      bytesOut,
-      durationMs: 0,
-      upstreamMs: null,
-      wakeMs: 0,
-      client: this.address,
-      protocol: this.protocol,
-      userAgent: request?.userAgent ?? null,
-    });
+    logUnplaced(this.context, this, id, this.request, status, bytesOut);
   }
 
   private respondPage(

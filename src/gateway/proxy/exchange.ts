@@ -210,8 +210,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
       case "sending":
       case "waiting":
         this.phase = this.requestDone ? "waiting" : "sending";
-        this.deadlineAt =
-          now + (this.requestDone ? limits.firstByteMs : limits.requestBodyIdleMs);
+        this.deadlineAt = now + (this.requestDone ? limits.firstByteMs : limits.requestBodyIdleMs);
         return;
       case "responding":
         this.deadlineAt = now + limits.streamIdleMs;
@@ -349,7 +348,8 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
         this.app.expire(this);
         return;
       case "sending":
-        if (this.writable) return this.refuse(408, "The request's body did not arrive in time.", null);
+        if (this.writable)
+          return this.refuse(408, "The request's body did not arrive in time.", null);
         this.refuse(504, "The app did not read the request in time.", null);
         return;
       case "waiting":
@@ -407,4 +407,33 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     this.release();
     client.onFinished();
   }
+}
+
+/** Logs what was answered without an app. @param request null: it could not be read. */
+export function logUnplaced(
+  context: GatewayContext,
+  client: Pick<ExchangeClient, "address" | "protocol">,
+  requestId: string,
+  request: Pick<ExchangeRequest, "method" | "host" | "target"> | null,
+  status: number,
+  bytesOut: number,
+): void {
+  context.accessLog.write({
+    at: context.clock.now(),
+    requestId,
+    app: null,
+    instance: null,
+    method: request?.method ?? "-",
+    host: request?.host ?? "-",
+    path: request?.target ?? "-",
+    status,
+    bytesIn: 0,
+    bytesOut,
+    durationMs: 0,
+    upstreamMs: null,
+    wakeMs: 0,
+    client: client.address,
+    protocol: client.protocol,
+    userAgent: null,
+  });
 }

@@ -47,7 +47,9 @@ export const faultAnswers: Readonly<Record<RequestFault, FaultAnswer>> = {
     cause: "The request line is longer than 8 KiB. Send long data in the body.",
   },
   lineEnd: bad("A line of the head does not end with CR LF."),
-  fieldName: bad("A header field's name is empty, has other than token characters, or has no colon."),
+  fieldName: bad(
+    "A header field's name is empty, has other than token characters, or has no colon.",
+  ),
   fieldValue: bad("A header field's value has control bytes."),
   foldedField: bad("A header field is continued on a second line, which HTTP no longer allows."),
   ambiguousField: bad("Content-Length or Transfer-Encoding is written with an underscore."),

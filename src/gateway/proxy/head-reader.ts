@@ -1,4 +1,4 @@
-import { HeadParser, type HeadKind, type HeadLimits } from "./head.ts";
+import { type HeadKind, type HeadLimits, HeadParser } from "./head.ts";
 
 /** Parsers wait here between heads, so that an idle connection holds none. */
 export class ParserPool {

@@ -115,7 +115,11 @@ describe("requests that peers read in different ways are refused", () => {
     ],
     ["coding other", get("Host: a\r\nTransfer-Encoding: xchunked\r\n"), "codingUnknown"],
     ["coding list", get("Host: a\r\nTransfer-Encoding: gzip, chunked\r\n"), "codingUnknown"],
-    ["coding vertical tab", get("Host: a\r\nTransfer-Encoding: \x0bchunked\r\n"), "fault fieldValue"],
+    [
+      "coding vertical tab",
+      get("Host: a\r\nTransfer-Encoding: \x0bchunked\r\n"),
+      "fault fieldValue",
+    ],
     ["coding spaced", get("Host: a\r\nTransfer-Encoding:  Chunked \r\n"), "ok"],
     [
       "coding in 1.0",
@@ -147,8 +151,12 @@ test("a start line of exactly the limit is read", () => {
 
 test("any cut of the bytes gives the same verdict as the whole", () => {
   const pieces = fc.constantFrom(
-    ..."\r\n|\r|\n| |\t|:|Host: a\r\n|Content-Length: 3\r\n|Transfer-Encoding: chunked\r\n".split("|"),
-    ..."X: y\r\n|GET / HTTP/1.1\r\n|\0|é|HTTP/1.1 200 OK\r\n|\r\n\r\n|Connection: a, close\r\n".split("|"),
+    ..."\r\n|\r|\n| |\t|:|Host: a\r\n|Content-Length: 3\r\n|Transfer-Encoding: chunked\r\n".split(
+      "|",
+    ),
+    ..."X: y\r\n|GET / HTTP/1.1\r\n|\0|é|HTTP/1.1 200 OK\r\n|\r\n\r\n|Connection: a, close\r\n".split(
+      "|",
+    ),
   );
   const body = fc.array(pieces, { maxLength: 8 }).map((parts) => parts.join(""));
   const start = fc.constantFrom("GET / HTTP/1.1\r\n", "POST /é?q HTTP/1.0\r\n", "", "\r\n");
@@ -158,7 +166,10 @@ test("any cut of the bytes gives the same verdict as the whole", () => {
       fc.array(fc.nat({ max: 120 }), { maxLength: 12 }),
       fc.constantFrom("request" as const, "response" as const),
       (parts, cuts, kind) => {
-        const text = kind === "response" ? parts.join("").replace(/^GET.*\r\n/, "HTTP/1.1 200 A\r\n") : parts.join("");
+        const text =
+          kind === "response"
+            ? parts.join("").replace(/^GET.*\r\n/, "HTTP/1.1 200 A\r\n")
+            : parts.join("");
         const bytes = Buffer.from(text, "latin1");
         const inside = cuts.filter((cut) => cut < bytes.length);
         expect(readCut(kind, bytes, inside)).toBe(readCut(kind, bytes, []));

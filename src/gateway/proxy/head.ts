@@ -159,7 +159,7 @@ export class HeadParser {
   /** Finds the end of the start line, then reads it at once. */
   private scanStartLine(buffer: Buffer, length: number): boolean {
     const limit = this.startLineStart + this.limits.startLineBytesMax;
-    const bound = length < limit ? length : limit;
+    const bound = Math.min(length, limit);
     let position = this.position;
     while (position < bound && (byteClasses[buffer[position] as number] as number) & valueByte) {
       position += 1;
@@ -238,7 +238,7 @@ export class HeadParser {
   private parseFields(buffer: Buffer, length: number): boolean {
     const limit = this.fieldsStart + this.limits.fieldBytesMax;
     if (this.position >= limit) return this.fail("fieldsTooLarge");
-    const bound = length < limit ? length : limit;
+    const bound = Math.min(length, limit);
     switch (this.state) {
       case state.fieldStart:
         return this.startField(buffer);
@@ -356,7 +356,11 @@ export class HeadParser {
 
   fieldValue(index: number, buffer: Buffer): string {
     const slot = index * 4;
-    return buffer.toString("latin1", this.spans[slot + 2] as number, this.spans[slot + 3] as number);
+    return buffer.toString(
+      "latin1",
+      this.spans[slot + 2] as number,
+      this.spans[slot + 3] as number,
+    );
   }
 
   /** Offset of the line after a field's. */

@@ -18,7 +18,7 @@ const titles: Readonly<Record<number, string>> = {
 };
 
 /** The reason phrase and page title of a status the gateway answers by itself. */
-export function titleOf(status: number): string {
+function titleOf(status: number): string {
   return titles[status] ?? "Error";
 }
 
@@ -53,10 +53,23 @@ export function makePage(
   return { contentType: "text/html; charset=utf-8", body: Buffer.from(html) };
 }
 
+/** The HTTP/1.1 head of a page. @param added complete lines. */
+export function pageHead(status: number, page: Page, requestId: string, added: string): Buffer {
+  const allow = status === 405 ? "Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n" : "";
+  return Buffer.from(
+    `HTTP/1.1 ${status} ${titleOf(status)}\r\nContent-Type: ${page.contentType}\r\n` +
+      `Content-Length: ${page.body.length}\r\nCache-Control: no-store\r\n` +
+      `X-Request-Id: ${requestId}\r\n${allow}${added}\r\n`,
+  );
+}
+
 /** Whether JSON stands before HTML in an Accept field (their order; q=0 aside). */
 export function prefersJson(accept: string | null): boolean {
   if (accept === null) return false;
-  const ranges = accept.toLowerCase().split(",").filter((range) => !/;\s*q=0(?:\.0*)?\s*$/.test(range));
+  const ranges = accept
+    .toLowerCase()
+    .split(",")
+    .filter((range) => !/;\s*q=0(?:\.0*)?\s*$/.test(range));
   const json = ranges.findIndex((range) => /^\s*application\/(?:[a-z.-]+\+)?json\b/.test(range));
   const html = ranges.findIndex((range) => /^\s*(?:text\/(?:html|\*))/.test(range));
   return json >= 0 && (html < 0 || json < html);

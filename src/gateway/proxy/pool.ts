@@ -19,7 +19,8 @@ export class UpstreamPool implements UpstreamHome {
   take(now: Timestamp, repeatable: boolean): UpstreamConnection | null {
     const connection = this.idle[this.idle.length - 1];
     if (connection === undefined || connection.deadlineAt <= now) return null;
-    if (!repeatable && now - connection.idleSince > this.context.limits.upstreamFreshMs) return null;
+    if (!repeatable && now - connection.idleSince > this.context.limits.upstreamFreshMs)
+      return null;
     this.idle.pop();
     return connection;
   }

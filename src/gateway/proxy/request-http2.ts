@@ -21,7 +21,6 @@ export interface Http2Request {
 
 const method = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const fieldName = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not pass
 const badValue = /[^\t\x20-\x7e\x80-\xff]/;
 const goodTarget = /^(?:\/[\x21\x22\x24-\x7e\x80-\xff]*|\*)$/;
 

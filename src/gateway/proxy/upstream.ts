@@ -79,12 +79,7 @@ export class UpstreamConnection implements Deadlined {
   private paused = false;
   private closed = false;
 
-  constructor(
-    context: GatewayContext,
-    home: UpstreamHome,
-    endpoint: Endpoint,
-    user: UpstreamUser,
-  ) {
+  constructor(context: GatewayContext, home: UpstreamHome, endpoint: Endpoint, user: UpstreamUser) {
     this.context = context;
     this.home = home;
     this.user = user;
@@ -282,7 +277,8 @@ export class UpstreamConnection implements Deadlined {
   private readBody(buffer: Buffer, from: number, limit: number): void {
     const { user } = this;
     if (user === null) return;
-    if (this.decoder !== null && !user.passesChunks) return this.readDecoded(user, buffer, from, limit);
+    if (this.decoder !== null && !user.passesChunks)
+      return this.readDecoded(user, buffer, from, limit);
     const end = this.walkBody(buffer, from, limit);
     if (end < 0) return;
     const goesOn = end === from || user.onBody(buffer, from, end);

@@ -26,7 +26,10 @@ test("knows the boundaries of frames of every size, however the bytes are cut", 
       const bytes = Buffer.concat(pieces);
       const boundaries = new Set<number>([0]);
       let offset = 0;
-      for (const piece of pieces) boundaries.add((offset += piece.length));
+      for (const piece of pieces) {
+        offset += piece.length;
+        boundaries.add(offset);
+      }
       const tracker = new FrameTracker();
       let position = 0;
       for (let step = 0; position < bytes.length; step += 1) {
