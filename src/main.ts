@@ -30,11 +30,12 @@ async function openFabric(paths: CloudPaths): Promise<Result<Fabric, string>> {
   const { dataPaths } = await import("./node/paths.ts");
   const ledger = await createSqliteLedger({ path: dataPaths.ledger(paths), clock });
   if (!ledger.ok) return err(ledger.error.message);
+  const blobs = await createFileBlobs({ directory: dataPaths.blobs(paths) });
+  if (!blobs.ok) return err(blobs.error.message);
   const wire = createMemoryWire({ clock });
   const closers: (() => Promise<void>)[] = [() => wire.close(), () => ledger.value.close()];
   return ok({
-    ...{ ledger: ledger.value, wire },
-    blobs: createFileBlobs({ directory: dataPaths.blobs(paths) }),
+    ...{ ledger: ledger.value, wire, blobs: blobs.value },
     async serveGateways(socketPath, uid) {
       const permissions = permissionsOf(gatewayPermissions);
       const owner = { uid, gid: uid };
@@ -136,18 +137,29 @@ async function deployByCli(
   folder: string,
   app: string,
 ): Promise<string | null> {
-  let output = "";
-  let errors = "";
+  const output = collector();
+  const errors = collector();
   const cli = buildCli({
     ...processContext(version),
     env: { ...process.env, LODE_DATA_DIR: options.dataDirectory, LODE_API: undefined },
-    stdout: { write: (data) => void (output += String(data)), isTerminal: false },
-    stderr: { write: (data) => void (errors += String(data)), isTerminal: false },
+    stdout: output,
+    stderr: errors,
   });
   const code = await cli.run(["deploy", folder, "--app", app, "--json"]);
-  if (code !== 0) throw new Error(errors.trim() === "" ? output.trim() : errors.trim());
-  const last = output.trimEnd().split("\n").at(-1) ?? "null";
+  const told = errors.text().trim() === "" ? output.text().trim() : errors.text().trim();
+  if (code !== 0) throw new Error(told);
+  const last = output.text().trimEnd().split("\n").at(-1) ?? "null";
   return (JSON.parse(last) as { url: string | null }).url;
+}
+
+/** An output that only this program reads. */
+function collector() {
+  const parts: string[] = [];
+  return {
+    write: (data: string | Uint8Array) => void parts.push(String(data)),
+    isTerminal: false,
+    text: () => parts.join(""),
+  };
 }
 
 async function runDown(raw: { readonly dataDir?: string }): Promise<void> {

@@ -19,10 +19,7 @@ const uidRangeFirst = 600_000_000;
 const uidRangeSize = 100_000;
 const uidRanges = 10_000;
 
-export function openIdentity(
-  dataDirectory: string,
-  random: Random,
-): Result<CloudIdentity, string> {
+export function openIdentity(dataDirectory: string, random: Random): Result<CloudIdentity, string> {
   const file = join(dataDirectory, "cloud.json");
   if (existsSync(file)) return readIdentity(file);
   const identity: CloudIdentity = {

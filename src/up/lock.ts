@@ -13,8 +13,9 @@ export function lockDataDirectory(dataDirectory: string): Result<DataLock, strin
   const descriptor = openSync(file, "a+", 0o600);
   if (!lockDescriptor(descriptor).ok) {
     closeSync(descriptor);
+    const holder = lockHolder(dataDirectory);
     return err(
-      `the data directory ${dataDirectory} is in use by lode with pid ${lockHolder(dataDirectory)}; ` +
+      `the data directory ${dataDirectory} is in use by lode with pid ${holder}; ` +
         `stop it with "lode down --data-dir ${dataDirectory}" or use another --data-dir`,
     );
   }

@@ -22,8 +22,7 @@ export async function joinPool(
   const key = keys.node(name);
   const present = await ledger.get(key);
   if (!present.ok) return err(`cannot read the ledger: ${present.error.message}`);
-  const before =
-    present.value === null ? null : (JSON.parse(present.value.value) as PoolNode);
+  const before = present.value === null ? null : (JSON.parse(present.value.value) as PoolNode);
   const capacity = { cores: availableParallelism(), memoryBytes: totalmem() };
   if (before !== null && JSON.stringify(before.capacity) === JSON.stringify(capacity)) {
     return ok(undefined);

@@ -244,7 +244,14 @@ class Starting {
     const program = await prepareGatewayProgram(tools.bun, join(dataPaths.node(paths), "bin"));
     const gateways = createGateways(
       { paths, count, uid, httpPort, httpsPort, program },
-      { clock, random, sandbox: machine.sandbox, cgroups: machine.cgroups, exits: machine.exits, say },
+      {
+        clock,
+        random,
+        sandbox: machine.sandbox,
+        cgroups: machine.cgroups,
+        exits: machine.exits,
+        say,
+      },
     );
     this.#undo.push(() => gateways.close());
     return ok(gateways);
