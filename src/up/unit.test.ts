@@ -11,7 +11,7 @@ const options = {
 };
 
 test("the unit starts lode with every option and leaves apps alone on stop", () => {
-  const unit = systemdUnit(["/usr/local/bin/lode"], options);
+  const unit = systemdUnit("/usr/local/bin/lode", options);
   expect(unit).toContain(
     'ExecStart=/usr/local/bin/lode up --data-dir "/srv/my lode" --http-port 80 ' +
       "--https-port 443 --api-port 4600 --domain apps.example.org\n",
@@ -20,6 +20,6 @@ test("the unit starts lode with every option and leaves apps alone on stop", () 
 });
 
 test("specifiers of systemd are escaped", () => {
-  const unit = systemdUnit(["/opt/50%/lo$de"], options);
+  const unit = systemdUnit("/opt/50%/lo$de", options);
   expect(unit).toContain("ExecStart=/opt/50%%/lo$$de up");
 });

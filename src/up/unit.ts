@@ -4,10 +4,10 @@ import type { UpOptions } from "./options.ts";
  * A systemd unit for `lode up`. KillMode=process and a SIGTERM on stop leave apps and gateways
  * serving over a restart or an upgrade; Delegate keeps systemd off Lode's cgroups.
  */
-export function systemdUnit(command: readonly string[], options: UpOptions): string {
+export function systemdUnit(command: string, options: UpOptions): string {
   const https = options.httpsPort === null ? [] : ["--https-port", String(options.httpsPort)];
   const start = [
-    ...command,
+    command,
     "up",
     ...["--data-dir", options.dataDirectory],
     ...["--http-port", String(options.httpPort)],
