@@ -769,3 +769,31 @@ test("a session ends with lode, and leaves the instance alone", async () => {
   expect(await pids()).toBeLessThan(crowded ?? 0);
   expect(await cloud.cgroups().list()).toEqual([instance]);
 });
+
+test("what no app and no release needs any more goes", async () => {
+  const cloud = await startCloud();
+  const assignment = await deploy(cloud, "kept", { "app.ts": helloFetch }, fetchApp);
+  const removed = await deploy(cloud, "removed", { "app.ts": helloFetch }, fetchApp);
+  await reach(cloud, assignment, "running");
+  await reach(cloud, removed, "running");
+  const { paths } = cloud;
+  const kept = () => [
+    readdirSync(join(nodePaths.volumes(paths), defaultProject)),
+    readdirSync(join(nodePaths.logs(paths), defaultProject)),
+    readdirSync(nodePaths.releases(paths)),
+  ];
+  await unassign(cloud, removed);
+  const key = keys.app(defaultProject, removed.app);
+  must(await cloud.ledger.transact({ conditions: [], writes: [{ kind: "delete", key }] }));
+  const wanted = [["kept"], ["kept"], [String(assignment.uidOffset)]];
+  await until("its data is gone", () => JSON.stringify(kept()) === JSON.stringify(wanted));
+  const stray = join(nodePaths.layers(paths), "0".repeat(64));
+  const partial = join(nodePaths.releasesOf(paths, assignment.uidOffset), "f00.partial");
+  mkdirSync(stray);
+  mkdirSync(partial);
+  mkdirSync(join(nodePaths.volumes(paths), "default", "stray"));
+  await cloud.restart();
+  await until("strays are gone", () => !existsSync(stray) && !existsSync(partial));
+  expect(kept()).toEqual(wanted);
+  expect((await phaseOf(cloud, assignment))?.state).toBe("running");
+});

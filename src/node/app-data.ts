@@ -3,7 +3,7 @@ import type { Change, Entry } from "../fabric/ledger.ts";
 import type { App } from "../model/app.ts";
 import { appKey, keys } from "../model/keys.ts";
 import type { AppName, ProjectName } from "../model/names.ts";
-import type { Layout } from "./drivers/layout.ts";
+import { isPartial, type Layout } from "./drivers/layout.ts";
 import { removeTree } from "./drivers/tree.ts";
 import type { Follower } from "./follow.ts";
 import type { AppLogs } from "./logs/app-logs.ts";
@@ -81,10 +81,6 @@ export class AppData implements Follower {
 
   /** What was removed while no lode ran. */
   async #removeStrays(): Promise<void> {
-    const offsets = new Set([...this.#apps.values(), ...this.#removed.values()].map(String));
-    for (const offset of namesIn(nodePaths.releases(this.#paths))) {
-      if (!offsets.has(offset)) await this.#layout.forget(Number(offset));
-    }
     for (const kind of [nodePaths.volumes, nodePaths.logs]) {
       for (const project of namesIn(kind(this.#paths))) {
         for (const app of namesIn(`${kind(this.#paths)}/${project}`)) {
@@ -93,6 +89,30 @@ export class AppData implements Follower {
           await removeTree(`${kind(this.#paths)}/${key}`);
         }
       }
+    }
+    await this.#removeUnused();
+  }
+
+  /** Trees and layers that no release needs any more. */
+  async #removeUnused(): Promise<void> {
+    const root = nodePaths.releases(this.#paths);
+    // Looked at before the releases, so that what a new one lays out meanwhile is not in it.
+    const trees = namesIn(root).flatMap((offset) =>
+      namesIn(`${root}/${offset}`).map((tree) => `${offset}/${tree}`),
+    );
+    const layers = namesIn(nodePaths.layers(this.#paths));
+    const releases = await this.#releases.all();
+    if (!releases.ok) return;
+    const needed = new Set<string>();
+    for (const { project, app, manifest, config } of releases.value) {
+      needed.add(`${this.#apps.get(appKey(project, app))}/${manifest}`);
+      for (const { cacheKey } of config.build) needed.add(cacheKey);
+    }
+    for (const tree of trees) {
+      if (!isPartial(tree) && !needed.has(tree)) await removeTree(`${root}/${tree}`);
+    }
+    for (const layer of layers) {
+      if (!needed.has(layer)) await removeTree(`${nodePaths.layers(this.#paths)}/${layer}`);
     }
   }
 }

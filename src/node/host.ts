@@ -1,6 +1,7 @@
-import { chmodSync, mkdirSync, rmSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
+import { isPartial } from "./drivers/layout.ts";
 import type { HostTools } from "./drivers/specification.ts";
 import { checkLogStorage } from "./logs/app-logs.ts";
 import { type CloudPaths, dataPaths, nodePaths } from "./paths.ts";
@@ -22,6 +23,7 @@ export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
     nodePaths.instanceSockets(paths),
   ];
   rmSync(nodePaths.builds(paths), { recursive: true, force: true });
+  removePartialTrees(nodePaths.releases(paths));
   for (const folder of passed) makeFolder(folder, 0o711);
   for (const folder of [nodePaths.instances(paths), nodePaths.logs(paths)])
     makeFolder(folder, 0o700);
@@ -37,6 +39,15 @@ export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
   }
   const logs = checkLogStorage(paths);
   return logs.ok ? ok(installTools(nodePaths.runtime(paths))) : logs;
+}
+
+/** What a lode that was killed had begun to lay out. */
+function removePartialTrees(releases: string): void {
+  for (const app of existsSync(releases) ? readdirSync(releases) : []) {
+    for (const tree of readdirSync(join(releases, app)).filter(isPartial)) {
+      rmSync(join(releases, app, tree), { recursive: true, force: true });
+    }
+  }
 }
 
 function makeFolder(path: string, mode: number): void {

@@ -25,6 +25,13 @@ export class Releases {
     return ok(release);
   }
 
+  /** Every release of the pool, to tell what is not needed any more. */
+  async all(): Promise<Result<readonly Release[], string>> {
+    const listed = await this.#ledger.list(keys.releases);
+    if (!listed.ok) return err(`reading the releases: ${listed.error.message}`);
+    return ok(listed.value.entries.map(({ value }) => JSON.parse(value) as Release));
+  }
+
   forget(project: ProjectName, app: AppName): void {
     const prefix = keys.releasesOf(project, app);
     for (const key of this.#known.keys()) if (key.startsWith(prefix)) this.#known.delete(key);

@@ -63,6 +63,11 @@ export function createLayout(paths: CloudPaths, blobs: Blobs, random: Random): L
   };
 }
 
+/** A tree that is being laid out, by its name. */
+export function isPartial(name: string): boolean {
+  return name.includes(".");
+}
+
 async function readManifest(blobs: Blobs, digest: Digest): Promise<Result<Manifest, string>> {
   const blob = await blobs.read(digest);
   if (!blob.ok) return err(`reading the release's manifest: ${blob.error.message}`);

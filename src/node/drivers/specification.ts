@@ -48,6 +48,8 @@ export interface Launch {
 }
 
 const tmpBytes = 256 * 1024 ** 2;
+/** Where npm and Python's venv put a project's programs. */
+const projectPath = `${inside.app}/node_modules/.bin:${inside.app}/.venv/bin`;
 const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** The sandbox of one process of a release, running `argv`. */
@@ -87,10 +89,12 @@ function readOnly(source: string, destination: string): BindMount {
 /** What Lode gives every program, builds too. */
 export function baseEnvironment(tools: HostTools): Record<string, string> {
   return {
-    PATH: `${inside.app}/node_modules/.bin:${inside.tools}:${systemPath}`,
+    PATH: `${projectPath}:${inside.tools}:${systemPath}`,
     HOME: inside.home,
     TMPDIR: inside.temporary,
     LANG: "C.UTF-8",
+    // Output goes to a file, where Python would hold lines back by the block.
+    PYTHONUNBUFFERED: "1",
     ...(tools.caBundle === null ? {} : { NODE_EXTRA_CA_CERTS: tools.caBundle }),
     ...tools.bunEnv,
   };
