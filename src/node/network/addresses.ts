@@ -27,6 +27,13 @@ export function formatRange(range: Range): string {
   return `${formatAddress(range.base)}/${range.prefix}`;
 }
 
+/** The link address that belongs to an address: locally administered, and the four bytes. */
+export function linkAddress(address: number): string {
+  return [0x02, 0x10, ...[24, 16, 8, 0].map((shift) => (address >>> shift) & 255)]
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join(":");
+}
+
 /** Dotted decimal only: no octal, no hexadecimal, no short forms. */
 export function parseAddress(text: string): number | null {
   const parts = text.split(".");

@@ -1,19 +1,22 @@
+/** `bridge` comes with `ip`. */
+export type BatchTool = "ip" | "bridge" | "nft";
+
 /** Runs `ip -batch -` or `nft -f -`; throws with the first complaint of the tool. */
-export async function runBatch(tool: "ip" | "nft", text: string): Promise<void> {
+export async function runBatch(tool: BatchTool, text: string): Promise<void> {
   if (text === "") return;
   const failure = await complaintOf(spawnBatch(tool, text));
   if (failure !== null) throw new Error(`${tool}: ${failure}`);
 }
 
 /** The same, for removing what may be gone already. */
-export async function tryBatch(tool: "ip" | "nft", text: string): Promise<void> {
+export async function tryBatch(tool: BatchTool, text: string): Promise<void> {
   if (text !== "") await complaintOf(spawnBatch(tool, text));
 }
 
 /** Started at once, in the calling thread's network namespace. */
-export function spawnBatch(tool: "ip" | "nft", text: string): BatchProcess {
+export function spawnBatch(tool: BatchTool, text: string): BatchProcess {
   // `-force` goes on after a failing line, so that one leftover does not keep the others.
-  const command = tool === "ip" ? ["ip", "-force", "-batch", "-"] : ["nft", "-f", "-"];
+  const command = tool === "nft" ? ["nft", "-f", "-"] : [tool, "-force", "-batch", "-"];
   return Bun.spawn(command, {
     stdin: new TextEncoder().encode(text),
     stdout: "ignore",

@@ -11,6 +11,7 @@ import {
   firstSlotOffset,
   formatAddress,
   lastSlotOffset,
+  linkAddress,
   parseAddress,
   type Range,
 } from "./addresses.ts";
@@ -198,9 +199,10 @@ export class LinuxNetwork implements Network {
       await Promise.all(slots.map((slot) => this.#ensureBridge(this.#bridgeOf(slot))));
       const links = slots.map((slot) => linkLines(slot, this.#names.bridge(this.#bridgeOf(slot))));
       await runBatch("ip", links.join(""));
+      const forwarding = runBatch("bridge", slots.map(forwardingLine).join(""));
       const sources = runBatch("nft", this.#sources(slots, "add"));
       await Promise.all(slots.map((slot) => this.#configure(slot)));
-      await sources;
+      await Promise.all([sources, forwarding]);
       return slots;
     } catch (error) {
       await this.#remove(slots);
@@ -209,13 +211,14 @@ export class LinuxNetwork implements Network {
   }
 
   async #configure(slot: NetworkSlot): Promise<void> {
-    const index = this.#indexOf(slot.name);
-    const base = this.#state.subnet.base + this.#bridgeOf(slot) * addressesPerBridge;
+    const gateway = this.#state.subnet.base + this.#bridgeOf(slot) * addressesPerBridge + 1;
+    const onBridge = [gateway, ...this.#state.nameServers.map((text) => parseAddress(text) ?? 0)];
     const lines = [
       "link set lo up",
-      `address add ${formatAddress(this.#state.subnet.base + index)}/${bridgePrefix} dev eth0`,
+      `address add ${slot.address}/${bridgePrefix} dev eth0`,
       "link set eth0 up",
-      `route add default via ${formatAddress(base + 1)}`,
+      ...[...new Set(onBridge)].map((address) => neighbourLine(address, gateway, "eth0")),
+      `route add default via ${formatAddress(gateway)}`,
       "",
     ];
     const child = inNetworkNamespace(slot.namespacePath, () => {
@@ -350,14 +353,39 @@ function writeSetting(path: string, value: string): void {
   if (existsSync(full)) writeFileSync(full, value);
 }
 
-/** Ports are isolated: they reach the bridge itself and no other port. */
-function linkLines({ name, namespacePath }: NetworkSlot, bridge: string): string {
+/**
+ * Ports are isolated: they reach the bridge itself and no other port. Who has which link
+ * address is written down on all sides, so nothing is learned or asked for: no packet is
+ * flooded to a thousand ports, no app can claim another's address, the first packet does not
+ * wait, and the kernel's table of learned neighbours (1024 for the whole machine) stays empty.
+ */
+function linkLines(slot: NetworkSlot, bridge: string): string {
+  const { name, namespacePath } = slot;
+  const peer = `peer name eth0 address ${linkAddressOf(slot)} netns ${namespacePath}`;
   return [
-    `link add ${name} type veth peer name eth0 netns ${namespacePath}`,
+    `link add ${name} type veth ${peer}`,
     `link set ${name} addrgenmode none`,
     `link set ${name} master ${bridge}`,
-    `link set ${name} type bridge_slave isolated on`,
+    `link set ${name} type bridge_slave isolated on learning off ${noFlood}`,
     `link set ${name} up`,
+    neighbourLine(parseAddress(slot.address) ?? 0, parseAddress(slot.address) ?? 0, bridge),
     "",
   ].join("\n");
+}
+
+const noFlood = "flood off mcast_flood off bcast_flood off";
+
+/** For the `bridge` tool: the slot's link address is behind its port. */
+function forwardingLine(slot: NetworkSlot): string {
+  return `fdb replace ${linkAddressOf(slot)} dev ${slot.name} master static\n`;
+}
+
+/** `address` has the link address that belongs to `owner`. */
+function neighbourLine(address: number, owner: number, device: string): string {
+  const link = linkAddress(owner);
+  return `neigh replace ${formatAddress(address)} lladdr ${link} dev ${device} nud permanent`;
+}
+
+function linkAddressOf(slot: NetworkSlot): string {
+  return linkAddress(parseAddress(slot.address) ?? 0);
 }

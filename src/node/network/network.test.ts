@@ -163,6 +163,20 @@ test("the node reaches an instance on any port, also below 1024", async () => {
   }
 });
 
+test("an instance cannot fill the machine's table of connections", async () => {
+  const { cloud, network: made } = await network();
+  const { publicAddress } = await neighbour(cloud);
+  const greedy = await made.acquire({ kind: "public" });
+  const other = await made.acquire({ kind: "public" });
+  const flood = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in range(20000, 37000): s.sendto(b"x", ("${publicAddress}", port))`;
+  expect(await run(greedy, flood)).toBe("");
+  expect(await connect(greedy, publicAddress, 80)).toBe("ETIMEDOUT");
+  expect(await connect(other, publicAddress, 80)).toBe("connected");
+});
+
 test("names resolve through the bridge by UDP and TCP", async () => {
   const { network: made } = await network();
   const slot = await made.acquire({ kind: "public" });

@@ -5,6 +5,7 @@ import {
   bridgePrefix,
   chooseSubnet,
   formatAddress,
+  linkAddress,
   overlaps,
   parseAddress,
   parseRange,
@@ -51,7 +52,7 @@ export async function openNetwork(
     const nameServers = Array.from({ length: count }, (_, index) =>
       formatAddress(subnet.value.base + 1 + index),
     );
-    await addNameServerAddresses(cloud, nameServers);
+    await setBridgeAddresses(cloud, subnet.value, nameServers);
     enableForwarding(runDirectory);
     await runBatch("nft", tableRules(cloud, subnet.value));
     const network = new LinuxNetwork({ ...options, subnet: subnet.value, nameServers });
@@ -85,16 +86,18 @@ async function ensureFirstBridge(
   return err("network: no subnet could be had: other programs keep taking it");
 }
 
-async function addNameServerAddresses(
+/** Also on an existing bridge: the number of resolvers may have grown. */
+async function setBridgeAddresses(
   cloud: string,
+  subnet: Range,
   nameServers: readonly string[],
 ): Promise<void> {
   const bridge = networkNames(cloud).bridge(0);
-  const further = nameServers.slice(1);
-  await runBatch(
-    "ip",
-    further.map((address) => `address replace ${address}/32 dev ${bridge}\n`).join(""),
-  );
+  const lines = [
+    `link set ${bridge} address ${linkAddress(subnet.base + 1)}`,
+    ...nameServers.slice(1).map((address) => `address replace ${address}/32 dev ${bridge}`),
+  ];
+  await runBatch("ip", lines.map((line) => `${line}\n`).join(""));
 }
 
 async function subnetOf(bridge: string): Promise<Range | null> {

@@ -24,6 +24,12 @@ const refused =
   "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, " +
   "192.0.0.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4";
 
+/**
+ * The kernel's table of connections is one for the whole machine (262,144 by default): no
+ * instance may fill it.
+ */
+const limit = "ct state new add @connections { ip saddr ct count over 16384 } drop";
+
 const reject = "reject with icmpx type admin-prohibited";
 
 /**
@@ -43,6 +49,7 @@ export function tableRules(cloud: string, subnet: Range): string {
   return `
 table inet ${table} {
   map egress { type ipv4_addr : verdict; }
+  set connections { type ipv4_addr; size 8192; flags dynamic; }
   chain guard {
     type filter hook prerouting priority raw; policy accept;
   }
@@ -91,6 +98,7 @@ table inet ${table} {
   }
   chain to_node {
     ct state established,related accept
+    ${limit}
     ip daddr ${own} ${reject}
     ip saddr vmap @egress
     ${passedQuery(own)} accept
@@ -98,6 +106,7 @@ table inet ${table} {
   }
   chain outbound {
     ct state established,related accept
+    ${limit}
     oifname ${bridges} ${reject}
     ip saddr vmap @egress
     ${passedQuery(own)} accept
