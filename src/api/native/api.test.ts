@@ -4,7 +4,7 @@ import { z } from "@hono/zod-openapi";
 import { seededRandom } from "../../base/virtual.ts";
 import { systemClock } from "../../fabric/system.ts";
 import { createApi } from "./api.ts";
-import { adminSecret, createDouble, type Double } from "./double.test.ts";
+import { adminSecret, createDouble, type Double, memberSecret } from "./double.test.ts";
 import { problemSchema } from "./schemas.ts";
 import { type ApiListener, serveApi } from "./server.ts";
 import { type ApiSettings, defaultApiLimits } from "./services.ts";
@@ -24,7 +24,7 @@ function dependencies() {
   return {
     operations: double.operations,
     tokens: double.tokens,
-    authenticator: { authenticate: double.authenticate },
+    authenticator: double.authenticator,
     clock: systemClock,
     random: seededRandom(1),
     settings,
@@ -90,6 +90,11 @@ describe("who may ask", () => {
       expect(response.headers.get("www-authenticate")).toBe('Bearer realm="lode"');
       await problem(response, 401);
     }
+  });
+
+  test("a member is known, but may do nothing yet", async () => {
+    const headers = { Authorization: `Bearer ${memberSecret}` };
+    await problem(await call("/v1/status", { bare: true, headers }), 403);
   });
 
   test("a revoked token no longer works", async () => {

@@ -1,5 +1,6 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Json } from "../../base/json.ts";
+import type { Authenticator } from "../../identity/identity.ts";
 import { createDispatcher } from "./dispatch.ts";
 import type { ExecSocket } from "./execSocket.ts";
 import { hostProblem } from "./guard.ts";
@@ -13,7 +14,7 @@ import { releaseRoutes } from "./routes/releases.ts";
 import { streamRoutes } from "./routes/streams.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
 import { type ApiServer, describeRoute, type Route } from "./routing.ts";
-import type { Authenticator, Services } from "./services.ts";
+import type { Services } from "./services.ts";
 
 const idempotency = { entriesMax: 10_000, keptMs: 24 * 3_600_000, bodyCharactersMax: 65_536 };
 

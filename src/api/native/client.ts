@@ -92,7 +92,8 @@ export interface Client {
   ): Answered<CertificateSet>;
   removeCertificate(name: string): Answered<void>;
   listTokens(): Answered<readonly Token[]>;
-  createToken(name: string): Answered<TokenCreated>;
+  /** `expiresAt` null: never. */
+  createToken(name: string, expiresAt: number | null): Answered<TokenCreated>;
   revokeToken(id: string): Answered<void>;
 }
 
@@ -194,7 +195,7 @@ function changes(change: Change, appPath: AppPath) {
     limit: (app, limits) => change("PATCH", `${appPath(app)}/limits`, limits),
     setCertificate: (name, pair) => change("PUT", certificate(name), pair),
     removeCertificate: (name) => change("DELETE", certificate(name)),
-    createToken: (name) => change("POST", "/v1/tokens", { name }),
+    createToken: (name, expiresAt) => change("POST", "/v1/tokens", { name, expiresAt }),
     revokeToken: (id) => change("DELETE", `/v1/tokens/${encodeURIComponent(id)}`),
   } satisfies Partial<Client>;
 }

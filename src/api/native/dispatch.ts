@@ -1,10 +1,10 @@
 import type { z } from "@hono/zod-openapi";
 import { err, ok, type Result } from "../../base/result.ts";
+import type { Authenticator } from "../../identity/identity.ts";
 import { bearerOf, readBody } from "./guard.ts";
 import type { IdempotencyCache, StoredResponse } from "./idempotency.ts";
 import { type Problem, problemResponse, schemaProblem } from "./problems.ts";
 import type { ApiServer, Call, Route } from "./routing.ts";
-import type { Authenticator } from "./services.ts";
 
 export interface Dispatcher {
   /** Undefined: the connection became a socket. */
@@ -25,24 +25,9 @@ export function createDispatcher(
   authenticator: Authenticator,
   cache: IdempotencyCache,
 ): Dispatcher {
-  async function actorOf(route: Route, request: Request): Promise<Result<string, Problem>> {
-    if (route.spec.open) return ok("anyone");
-    const bearer = bearerOf(request.headers);
-    const principal = bearer === null ? null : await authenticator.authenticate(bearer);
-    if (principal !== null) return ok(principal.id);
-    return err({
-      code: "unauthorised",
-      detail:
-        bearer === null
-          ? "The request has no bearer token"
-          : "The bearer token is not known, or was revoked",
-      remedy: "Send `Authorization: Bearer TOKEN`; `lode tokens create` makes one",
-    });
-  }
-
   async function parse(route: Route, incoming: Incoming): Promise<Result<Parsed, Problem>> {
     const { request, params, requestId, server } = incoming;
-    const actor = await actorOf(route, request);
+    const actor = await actorOf(authenticator, route, request);
     if (!actor.ok) return actor;
     const { spec } = route;
     const path = spec.params.safeParse(params);
@@ -106,6 +91,33 @@ export function createDispatcher(
       return outcome.ok ? outcome.value : problemResponse(outcome.error, incoming.requestId);
     },
   };
+}
+
+/** The id of who asks. */
+async function actorOf(
+  authenticator: Authenticator,
+  route: Route,
+  request: Request,
+): Promise<Result<string, Problem>> {
+  if (route.spec.open) return ok("anyone");
+  const bearer = bearerOf(request.headers);
+  const principal = bearer === null ? null : await authenticator.authenticate(bearer);
+  // What a member may do comes with the members of projects; until then only admins pass.
+  if (principal?.roles.includes("admin")) return ok(principal.id);
+  if (principal !== null) {
+    return err({
+      code: "forbidden",
+      detail: `${principal.name} is no admin, and only admins may use this API`,
+    });
+  }
+  return err({
+    code: "unauthorised",
+    detail:
+      bearer === null
+        ? "The request has no bearer token"
+        : "The bearer token is not known, has expired or was revoked",
+    remedy: "Send `Authorization: Bearer TOKEN`; `lode tokens create` makes one",
+  });
 }
 
 async function parseBody(

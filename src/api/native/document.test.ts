@@ -15,7 +15,7 @@ const double = createDouble(systemClock);
 const dependencies = {
   operations: double.operations,
   tokens: double.tokens,
-  authenticator: { authenticate: double.authenticate },
+  authenticator: double.authenticator,
   clock: systemClock,
   random: seededRandom(2),
   settings: { version: "0.1.0", hostNames: [], limits: defaultApiLimits },

@@ -13,6 +13,7 @@ import type {
   Operations,
   ReleaseView,
 } from "../../control/operations.ts";
+import type { Authenticator } from "../../identity/identity.ts";
 import { defaultLimits } from "../../model/limits.ts";
 import type { AppName, Digest, InstanceId, NodeName, ProcessType } from "../../model/names.ts";
 import type { Manifest } from "../../model/release.ts";
@@ -26,7 +27,7 @@ import type { Tokens, TokenView } from "./services.ts";
 export interface Double {
   readonly operations: Operations;
   readonly tokens: Tokens;
-  readonly authenticate: (bearer: string) => Promise<{ id: string } | null>;
+  readonly authenticator: Authenticator;
   /** Every change that was asked for, in order, with its author. */
   readonly calls: { name: string; actor: string }[];
   readonly blobs: Map<string, Uint8Array>;
@@ -44,6 +45,7 @@ interface Record_ {
 }
 
 export const adminSecret = "test-admin-secret";
+export const memberSecret = "test-member-secret";
 
 function fail<Value>(
   code: OperationErrorCode,
@@ -402,21 +404,23 @@ export function createDouble(clock: Clock): Double {
     blobs,
     secrets,
     tokens: {
-      async create(name, actor) {
-        note("createToken", actor);
-        const view = { id: `t${tokens.size + 1}`, name, createdAt: clock.now() };
+      async create(request) {
+        const view = { id: `t${tokens.size + 1}`, ...request, createdAt: clock.now() };
         tokens.set(view.id, { view, secret: `secret-of-${view.id}` });
-        return ok({ token: view, secret: `secret-of-${view.id}` });
+        return ok({ token: `secret-of-${view.id}`, view });
       },
       list: async () => ok([...tokens.values()].map(({ view }) => view)),
       async revoke(id) {
-        return tokens.delete(id) ? ok(undefined) : fail("notFound", `there is no token "${id}"`);
+        const unknown = { code: "notFound", message: `there is no token ${id}` } as const;
+        return tokens.delete(id) ? ok(undefined) : err(unknown);
       },
     },
-    async authenticate(bearer) {
-      if (bearer === adminSecret) return { id: "admin" };
-      for (const { view, secret } of tokens.values()) if (secret === bearer) return { id: view.id };
-      return null;
+    authenticator: {
+      async authenticate(bearer) {
+        if (bearer === adminSecret) return { id: "admin", name: "admin", roles: ["admin"] };
+        if (bearer === memberSecret) return { id: "m", name: "a member", roles: ["member"] };
+        return [...tokens.values()].find(({ secret }) => secret === bearer)?.view ?? null;
+      },
     },
     log(app, text) {
       const record = recordOf({ project: "default", app } as AppRef);

@@ -457,11 +457,20 @@ export const statusSchema = z
   .openapi("Status");
 
 export const tokenSchema = z
-  .object({ id: z.string(), name: z.string(), createdAt: timestamp })
+  .object({
+    id: z.string(),
+    name: z.string(),
+    roles: z.array(z.enum(["admin", "member"])).readonly(),
+    createdAt: timestamp,
+    expiresAt: timestamp.nullable(),
+  })
   .openapi("Token");
 export const tokenPageSchema = page("TokenPage", tokenSchema);
 export const tokenRequestSchema = z
-  .strictObject({ name: z.string().min(1).max(128) })
+  .strictObject({
+    name: z.string().min(1).max(100),
+    expiresAt: timestamp.nullable().default(null).openapi({ description: "Null: never" }),
+  })
   .openapi("TokenRequest");
 export const tokenCreatedSchema = z
   .object({

@@ -1,6 +1,8 @@
 import type { Json } from "../../base/json.ts";
-import type { Clock, Random } from "../../base/time.ts";
-import type { Actor, Operations, Outcome } from "../../control/operations.ts";
+import type { Result } from "../../base/result.ts";
+import type { Clock, Random, Timestamp } from "../../base/time.ts";
+import type { Operations } from "../../control/operations.ts";
+import type { IdentityError, Role, TokenRecord } from "../../identity/identity.ts";
 
 export interface ApiSettings {
   readonly version: string;
@@ -39,21 +41,17 @@ export interface Services {
   readonly log: ApiLog;
 }
 
-/** Who holds a bearer token. Part of the identity port. */
-export interface Authenticator {
-  authenticate(bearer: string): Promise<{ readonly id: string } | null>;
-}
-
 /** A token without its secret. */
-export interface TokenView {
-  readonly id: string;
-  readonly name: string;
-  readonly createdAt: number;
-}
+export type TokenView = Omit<TokenRecord, "hash">;
 
+/** Where tokens are kept, if they are kept here and not in a directory of users. */
 export interface Tokens {
-  /** `secret` is shown this once. */
-  create(name: string, actor: Actor): Outcome<{ token: TokenView; secret: string }>;
-  list(): Outcome<readonly TokenView[]>;
-  revoke(id: string, actor: Actor): Outcome<void>;
+  /** The only time that the token itself is seen. */
+  create(request: {
+    readonly name: string;
+    readonly roles: readonly Role[];
+    readonly expiresAt: Timestamp | null;
+  }): Promise<Result<{ readonly token: string; readonly view: TokenView }, IdentityError>>;
+  list(): Promise<Result<readonly TokenView[], IdentityError>>;
+  revoke(id: string): Promise<Result<void, IdentityError>>;
 }

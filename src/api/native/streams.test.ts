@@ -10,7 +10,7 @@ const double = createDouble(systemClock);
 const dependencies = {
   operations: double.operations,
   tokens: double.tokens,
-  authenticator: { authenticate: double.authenticate },
+  authenticator: double.authenticator,
   clock: systemClock,
   random: seededRandom(3),
   settings: {

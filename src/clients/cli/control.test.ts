@@ -1,11 +1,10 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { World } from "../../../sim/world.ts";
-import { adminSecret } from "../../api/native/double.test.ts";
 import { type ApiListener, serveApi } from "../../api/native/server.ts";
 import { defaultApiLimits } from "../../api/native/services.ts";
-import { ok } from "../../base/result.ts";
 import { seededRandom } from "../../base/virtual.ts";
 import { systemClock } from "../../fabric/system.ts";
+import { createLocalTokens } from "../../identity/local/tokens.ts";
 import { exitCodes } from "./failure.ts";
 import { runCli, startTestCloud, type TestCloud } from "./harness.test.ts";
 
@@ -17,6 +16,7 @@ const hello = { "app.ts": 'export default { fetch: () => new Response("hi") };\n
 
 let world: World;
 let listener: ApiListener;
+let token: string;
 let folders: TestCloud;
 let stopped = false;
 let running: Promise<void>;
@@ -29,16 +29,16 @@ beforeAll(async () => {
         : { kind: "healthy" },
   });
   await world.start();
+  const tokens = await createLocalTokens({ ledger: world.ledger, clock: world.clock });
+  if (!tokens.ok) throw new Error(tokens.error.message);
+  const roles = ["admin"] as const;
+  const made = await tokens.value.create({ name: "first", roles, expiresAt: null });
+  if (!made.ok) throw new Error(made.error.message);
+  token = made.value.token;
   listener = serveApi({
     operations: world.control.operations,
-    tokens: {
-      create: async () => ok({ token: { id: "t", name: "n", createdAt: 0 }, secret: "s" }),
-      list: async () => ok([]),
-      revoke: async () => ok(undefined),
-    },
-    authenticator: {
-      authenticate: async (bearer) => (bearer === adminSecret ? { id: "admin" } : null),
-    },
+    tokens: tokens.value,
+    authenticator: tokens.value,
     clock: systemClock,
     random: seededRandom(5),
     settings: { version: "0.1.0", hostNames: [], limits: defaultApiLimits },
@@ -63,7 +63,7 @@ afterAll(async () => {
 });
 
 function lode(args: readonly string[], options: { stdin?: string } = {}) {
-  const env = { LODE_API: `http://127.0.0.1:${listener.port}`, LODE_TOKEN: adminSecret };
+  const env = { LODE_API: `http://127.0.0.1:${listener.port}`, LODE_TOKEN: token };
   return runCli(args, { ...options, env });
 }
 
@@ -129,6 +129,21 @@ test("concurrent deploys: each ends, and the newest serves", async () => {
   const newest = results.find(({ release }) => release === "v4");
   expect(newest.state).toBe("serving");
   for (const { state } of results) expect(["serving", "superseded"]).toContain(state);
+});
+
+test("tokens open the API until they are revoked or have expired", async () => {
+  const made = await json(["tokens", "create", "ci", "--expires", "9999d"]);
+  const api = `http://127.0.0.1:${listener.port}`;
+  const use = () => runCli(["apps"], { env: { LODE_API: api, LODE_TOKEN: made.token } });
+  expect((await use()).code).toBe(0);
+  expect(await json(["tokens"])).toContainEqual({
+    ...{ id: made.id, name: "ci", roles: ["admin"] },
+    createdAt: expect.stringContaining("Z"),
+    expiresAt: expect.stringContaining("Z"),
+  });
+  await done(["tokens", "revoke", made.id]);
+  expect((await use()).code).toBe(exitCodes.unauthorised);
+  expect((await lode(["tokens", "revoke", made.id])).code).toBe(exitCodes.notFound);
 });
 
 describe("refusals", () => {

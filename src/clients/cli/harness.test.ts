@@ -42,7 +42,7 @@ export function startTestCloud(): TestCloud {
   const listener = serveApi({
     operations: double.operations,
     tokens: double.tokens,
-    authenticator: { authenticate: double.authenticate },
+    authenticator: double.authenticator,
     clock: systemClock,
     random: seededRandom(4),
     settings: { version: "0.1.0", hostNames: [], limits: defaultApiLimits },

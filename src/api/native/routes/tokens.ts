@@ -1,4 +1,7 @@
 import { z } from "@hono/zod-openapi";
+import type { Result } from "../../../base/result.ts";
+import type { OperationError } from "../../../control/operations.ts";
+import type { IdentityError } from "../../../identity/identity.ts";
 import { emptyRoute, jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
 import {
   pageQuery,
@@ -26,7 +29,9 @@ export function tokenRoutes({ tokens, settings }: Services): readonly Route[] {
       },
       { status: 200, schema: tokenPageSchema },
       async (call) =>
-        mapped(await tokens.list(), (list) => pageOf(list, (token) => token.id, call.query)),
+        mapped(inOperations(await tokens.list()), (list) =>
+          pageOf(list, (token) => token.id, call.query),
+        ),
     ),
     jsonRoute(
       {
@@ -40,7 +45,11 @@ export function tokenRoutes({ tokens, settings }: Services): readonly Route[] {
         bodyBytesMax: settings.limits.bodyBytesMax,
       },
       { status: 201, schema: tokenCreatedSchema },
-      (call) => tokens.create(call.body.name, call.actor),
+      async (call) => {
+        const { name, expiresAt } = call.body;
+        const created = await tokens.create({ name, roles: ["admin"], expiresAt });
+        return mapped(inOperations(created), ({ token, view }) => ({ token: view, secret: token }));
+      },
     ),
     emptyRoute(
       {
@@ -53,7 +62,13 @@ export function tokenRoutes({ tokens, settings }: Services): readonly Route[] {
         body: noBody,
         bodyBytesMax: null,
       },
-      (call) => tokens.revoke(call.params.token, call.actor),
+      async (call) => inOperations(await tokens.revoke(call.params.token)),
     ),
   ];
+}
+
+/** Identity's errors in the words of the operations. */
+function inOperations<Value>(result: Result<Value, IdentityError>): Result<Value, OperationError> {
+  if (result.ok) return result;
+  return { ok: false, error: { ...result.error, remedy: null, at: null } };
 }

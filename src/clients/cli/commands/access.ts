@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { err, ok, type Result } from "../../../base/result.ts";
+import { parseDurationMs } from "../../../base/units.ts";
 import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import { type Failure, usageFailure } from "../failure.ts";
 import { timeText } from "../present.ts";
@@ -42,8 +43,9 @@ export function addAccessCommands(program: Command, line: CommandLine): void {
   const create = tokens
     .command("create")
     .description("make one, and print it this once")
-    .argument("<NAME>", "what it is for");
-  line.act(create, createToken);
+    .argument("<NAME>", "what it is for")
+    .option("--expires <DURATION>", "after which it no longer works, such as 30d; else never");
+  line.act<CommandOptions & { readonly expires?: string }>(create, createToken);
   const revoke = tokens.command("revoke").description("revoke one at once").argument("<ID>");
   line.act(revoke, revokeToken);
 }
@@ -116,23 +118,31 @@ async function listTokens(session: Session): ActionOutcome {
   if (!client.ok) return client;
   const tokens = await client.value.listTokens();
   if (!tokens.ok) return session.refusal(tokens.error);
-  const rows = tokens.value.map(({ id, name, createdAt }) => {
-    return { id, name, createdAt: timeText(createdAt) };
-  });
+  const rows = tokens.value.map(({ id, name, roles, createdAt, expiresAt }) => ({
+    ...{ id, name, roles, createdAt: timeText(createdAt) },
+    expiresAt: expiresAt === null ? null : timeText(expiresAt),
+  }));
   if (session.asJson) session.printer.json(rows);
   else {
     session.printer.table(
-      ["id", "name", "created"],
-      rows.map((row) => [row.id, row.name, row.createdAt]),
+      ["id", "name", "created", "expires"],
+      rows.map((row) => [row.id, row.name, row.createdAt, row.expiresAt ?? "never"]),
     );
   }
   return done;
 }
 
-async function createToken(session: Session, [name = ""]: readonly string[]): ActionOutcome {
+async function createToken(
+  session: Session,
+  [name = ""]: readonly string[],
+  options: { readonly expires?: string },
+): ActionOutcome {
+  const lifetime = options.expires === undefined ? ok(null) : parseDurationMs(options.expires);
+  if (!lifetime.ok) return err(usageFailure(`--expires: ${lifetime.error}`));
   const client = await session.client();
   if (!client.ok) return client;
-  const created = await client.value.createToken(name);
+  const expiresAt = lifetime.value === null ? null : session.context.now() + lifetime.value;
+  const created = await client.value.createToken(name, expiresAt);
   if (!created.ok) return session.refusal(created.error);
   const { token, secret } = created.value;
   if (session.asJson) session.printer.json({ id: token.id, name: token.name, token: secret });
