@@ -4,7 +4,7 @@ import { type ApiListener, serveApi } from "../../api/native/server.ts";
 import { defaultApiLimits } from "../../api/native/services.ts";
 import { seededRandom } from "../../base/virtual.ts";
 import { systemClock } from "../../fabric/system.ts";
-import { createLocalTokens } from "../../identity/local/tokens.ts";
+import { openTokens } from "../../identity/local/tokens.ts";
 import { exitCodes } from "./failure.ts";
 import { runCli, startTestCloud, type TestCloud } from "./harness.test.ts";
 
@@ -29,7 +29,7 @@ beforeAll(async () => {
         : { kind: "healthy" },
   });
   await world.start();
-  const tokens = await createLocalTokens({ ledger: world.ledger, clock: world.clock });
+  const tokens = await openTokens({ ledger: world.ledger, clock: world.clock });
   if (!tokens.ok) throw new Error(tokens.error.message);
   const roles = ["admin"] as const;
   const made = await tokens.value.create({ name: "first", roles, expiresAt: null });

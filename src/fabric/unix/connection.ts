@@ -14,7 +14,14 @@ import {
   serverFrameBytesMax,
 } from "./frames.ts";
 import { Outbox, type OutboxBounds } from "./outbox.ts";
-import type { WirePermissions } from "./server.ts";
+
+/** What the clients of one socket may do [W14]; each is asked with a subject or pattern. */
+export interface WirePermissions {
+  mayPublish(subject: string): boolean;
+  maySubscribe(pattern: string): boolean;
+  mayRequest(subject: string): boolean;
+  mayRespond(pattern: string): boolean;
+}
 
 export interface ConnectionSettings {
   readonly wire: Wire;

@@ -4,17 +4,9 @@ import type { Socket } from "bun";
 import { err, ok, type Result } from "../../base/result.ts";
 import { covers } from "../subjects.ts";
 import type { Wire, WireError } from "../wire.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type WirePermissions } from "./connection.ts";
 import type { RefusedAction } from "./frames.ts";
 import { defaultOutboxBounds, type OutboxBounds } from "./outbox.ts";
-
-/** What the clients of one socket may do [W14]; each is asked with a subject or pattern. */
-export interface WirePermissions {
-  mayPublish(subject: string): boolean;
-  maySubscribe(pattern: string): boolean;
-  mayRequest(subject: string): boolean;
-  mayRespond(pattern: string): boolean;
-}
 
 /** Permissions written as patterns. */
 export function permissionsOf(patterns: {

@@ -255,7 +255,7 @@ async function rawPeer(socketPath: string) {
       },
     },
   });
-  cleanups.push(() => socket.end());
+  cleanups.push(() => void socket.end());
   return { socket, isClosed: () => isClosed, received: () => Buffer.concat(received) };
 }
 

@@ -15,8 +15,7 @@ import { VirtualClock } from "../../base/virtual.ts";
 import type { Ledger } from "../../fabric/ledger.ts";
 import { createMemoryLedger } from "../../fabric/memory/ledger.ts";
 import { keys } from "../../model/keys.ts";
-import { ensureAdminToken } from "./admin-token.ts";
-import { createLocalTokens } from "./tokens.ts";
+import { openTokens } from "./tokens.ts";
 
 const directories: string[] = [];
 
@@ -32,7 +31,7 @@ function must<Value, Failure>(result: Result<Value, Failure>): Value {
 async function fresh() {
   const clock = new VirtualClock();
   const ledger = createMemoryLedger({ clock });
-  return { clock, ledger, tokens: must(await createLocalTokens({ ledger, clock })) };
+  return { clock, ledger, tokens: must(await openTokens({ ledger, clock })) };
 }
 
 const member = { name: "ci", roles: ["member"], expiresAt: null } as const;
@@ -87,7 +86,7 @@ test("a token expires at its time", async () => {
 
 test("bad names, roles and ids are refused", async () => {
   const { tokens } = await fresh();
-  for (const name of ["", "  ", "x".repeat(101), "a\nb"]) {
+  for (const name of ["", "  ", "x".repeat(129), "a\nb"]) {
     const result = await tokens.create({ ...member, name });
     expect(result.ok ? "made" : result.error.code).toBe("invalid");
   }
@@ -101,7 +100,7 @@ test("bad names, roles and ids are refused", async () => {
 
 test("replicas follow each other through the ledger", async () => {
   const { clock, ledger, tokens } = await fresh();
-  const replica = must(await createLocalTokens({ ledger, clock }));
+  const replica = must(await openTokens({ ledger, clock }));
   const { token, view } = must(await tokens.create(member));
   await clock.run(0);
   expect(await replica.authenticate(token)).not.toBeNull();
@@ -125,7 +124,7 @@ test("a lost watch: the ledger is asked each time, until the cache is back", asy
     grantLease: (ttlMs) => inner.grantLease(ttlMs),
     close: () => inner.close(),
   };
-  const tokens = must(await createLocalTokens({ ledger, clock }));
+  const tokens = must(await openTokens({ ledger, clock }));
   // In one go, so that the watch's reader falls behind the four revisions kept.
   const made = [tokens.create(member), tokens.create(member)];
   const filler = { kind: "put", key: "/filler", value: "" } as const;
@@ -143,8 +142,6 @@ test("a lost watch: the ledger is asked each time, until the cache is back", asy
   expect(await tokens.authenticate(first.token)).toBeNull();
   expect(await tokens.authenticate(second.token)).not.toBeNull();
   expect(asked).toBe(2);
-  tokens.close();
-  expect(await tokens.authenticate(second.token)).toBeNull();
 });
 
 test("a closed ledger is an error, not a crash", async () => {
@@ -160,22 +157,21 @@ test("a closed ledger is an error, not a crash", async () => {
   ]) {
     expect(result.ok ? "done" : result.error.code).toBe("unavailable");
   }
-  const again = await createLocalTokens({ ledger, clock });
-  expect(again.ok ? "made" : again.error.message).toContain("closed");
+  const again = await openTokens({ ledger, clock });
+  expect(again.ok ? "made" : again.error).toContain("closed");
 });
 
 test("the admin token: made once, kept while valid, made anew when it is not", async () => {
-  const { clock, ledger, tokens } = await fresh();
+  const { tokens } = await fresh();
   const directory = mkdtempSync(join(tmpdir(), "lode-identity-"));
   directories.push(directory);
   const tokenFile = join(directory, "admin.token");
-  const ensure = async () => must(await ensureAdminToken({ ledger, clock, tokenFile }));
+  const ensure = async () => must(await tokens.ensureAdminToken(tokenFile));
   const read = () => readFileSync(tokenFile, "utf8").trim();
   expect(await ensure()).toEqual({ created: true });
   const first = read();
   expect(statSync(tokenFile).mode & 0o777).toBe(0o600);
   expect(readdirSync(directory)).toEqual(["admin.token"]);
-  await clock.run(0);
   expect((await tokens.authenticate(first))?.roles).toEqual(["admin"]);
   chmodSync(tokenFile, 0o644);
   expect(await ensure()).toEqual({ created: false });
@@ -197,6 +193,6 @@ test("the admin token: made once, kept while valid, made anew when it is not", a
     expect((await tokens.authenticate(read()))?.roles).toEqual(["admin"]);
   }
   const missing = join(directory, "none", "admin.token");
-  const result = await ensureAdminToken({ ledger, clock, tokenFile: missing });
-  expect(result.ok ? "made" : result.error.message).toContain(missing);
+  const result = await tokens.ensureAdminToken(missing);
+  expect(result.ok ? "made" : result.error).toContain(missing);
 });

@@ -1,9 +1,11 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { Clock, Timer, Timestamp } from "../../base/time.ts";
+import type { Clock, Timestamp } from "../../base/time.ts";
 import type { Change, Ledger, LedgerError, Revision, Watch } from "../../fabric/ledger.ts";
 import { keys } from "../../model/keys.ts";
 import type { Authenticator, IdentityError, Principal, Role, TokenRecord } from "../identity.ts";
+import { readSecret, writeSecret } from "./secret-file.ts";
 
 export interface LocalTokensOptions {
   readonly ledger: Ledger;
@@ -11,7 +13,7 @@ export interface LocalTokensOptions {
 }
 
 export interface TokenRequest {
-  /** For people to read: 1 to 100 characters. */
+  /** For people to read: 1 to 128 characters. */
   readonly name: string;
   /** At least one. */
   readonly roles: readonly Role[];
@@ -31,65 +33,40 @@ export interface LocalTokens extends Authenticator {
   list(): Promise<Result<readonly TokenView[], IdentityError>>;
   /** Once it answers, this replica takes the token no more; the others within their watch. */
   revoke(id: string): Promise<Result<void, IdentityError>>;
-  close(): void;
+  /**
+   * Sees to it that the file, mode 0600, holds an admin's token: the way in for the first user,
+   * and for root when all tokens are lost (remove the file and start again).
+   */
+  ensureAdminToken(tokenFile: string): Promise<Result<{ readonly created: boolean }, string>>;
 }
 
 const tokenPattern = /^lode_[A-Za-z0-9_-]{43}$/;
 const idPattern = /^[0-9a-f]{16}$/;
+const nameLengthMax = 128;
+const adminRequest: TokenRequest = { name: "first admin", roles: ["admin"], expiresAt: null };
 /** How long a lost watch waits before the next attempt. */
 const retryMs = 1000;
 
-/** Tokens kept, as hashes, in the ledger. */
-export async function createLocalTokens(
+/** Opens the tokens kept, as hashes, in the ledger; they are followed until it closes. */
+export async function openTokens(
   options: LocalTokensOptions,
-): Promise<Result<LocalTokens, IdentityError>> {
+): Promise<Result<LocalTokens, string>> {
   const tokens = new LedgerTokens(options);
   const problem = await tokens.load();
-  return problem === null ? ok(tokens) : err(unavailable("reading the tokens", problem));
-}
-
-/** A new token and what the ledger keeps of it. */
-export function newToken(
-  request: TokenRequest,
-  now: Timestamp,
-): { readonly token: string; readonly record: TokenRecord } {
-  const token = `lode_${randomBytes(32).toString("base64url")}`;
-  const hash = hashOf(token);
-  const { name, roles, expiresAt } = request;
-  return { token, record: { id: idOf(hash), name, roles, hash, createdAt: now, expiresAt } };
-}
-
-/** Whom a record lets in, if the token is its own and has not expired. */
-export function principalOf(record: TokenRecord, token: string, now: Timestamp): Principal | null {
-  const isSame = timingSafeEqual(Buffer.from(record.hash), Buffer.from(hashOf(token)));
-  const isLive = record.expiresAt === null || now < record.expiresAt;
-  if (!isSame || !isLive) return null;
-  return { id: `token:${record.id}`, name: record.name, roles: record.roles };
-}
-
-/** The ledger key a token's record is under; null if the text cannot be a token. */
-export function tokenKey(token: string): string | null {
-  return tokenPattern.test(token) ? keys.token(idOf(hashOf(token))) : null;
-}
-
-export function unavailable(doing: string, cause: LedgerError): IdentityError {
-  return { code: "unavailable", message: `${doing}: ${cause.message}` };
+  return problem === null ? ok(tokens) : err(`reading the tokens: ${problem.message}`);
 }
 
 /**
- *   loading → following (the cache answers) ⇄ lost (the ledger is asked each time) → closed
+ *   loading → following (the cache answers) ⇄ lost (the ledger is asked each time)
  */
 class LedgerTokens implements LocalTokens {
   readonly #ledger: Ledger;
   readonly #clock: Clock;
   /** By ledger key; null while nothing keeps it fresh. */
   #cache: Map<string, TokenRecord> | null = null;
-  #watch: Watch | null = null;
-  #retry: Timer | null = null;
   /** The newest revision in the cache, and who waits for one to come. */
   #revision: Revision = 0;
   #waiting: { readonly revision: Revision; readonly resolve: () => void }[] = [];
-  #closed = false;
 
   constructor({ ledger, clock }: LocalTokensOptions) {
     this.#ledger = ledger;
@@ -102,8 +79,6 @@ class LedgerTokens implements LocalTokens {
     const { entries, revision } = listed.value;
     const watched = await this.#ledger.watch(keys.tokens, revision);
     if (!watched.ok) return watched.error;
-    if (this.#closed) watched.value.cancel();
-    this.#watch = watched.value;
     this.#cache = new Map(entries.map((entry) => [entry.key, parse(entry.value)]));
     this.#reached(revision);
     void this.#follow(watched.value, this.#cache);
@@ -111,31 +86,46 @@ class LedgerTokens implements LocalTokens {
   }
 
   async authenticate(bearerToken: string): Promise<Principal | null> {
-    const key = tokenKey(bearerToken);
-    if (key === null) return null;
-    const record = await this.#find(key);
-    return record === null ? null : principalOf(record, bearerToken, this.#clock.now());
+    if (!tokenPattern.test(bearerToken)) return null;
+    const hash = hashOf(bearerToken);
+    const record = await this.#find(keys.token(idOf(hash)));
+    if (record === null) return null;
+    const isSame = timingSafeEqual(Buffer.from(record.hash), Buffer.from(hash));
+    const isLive = record.expiresAt === null || this.#clock.now() < record.expiresAt;
+    if (!isSame || !isLive) return null;
+    return { id: `token:${record.id}`, name: record.name, roles: record.roles };
   }
 
   async create(
     request: TokenRequest,
   ): Promise<Result<{ readonly token: string; readonly view: TokenView }, IdentityError>> {
     const { name, roles } = request;
-    if (name.trim() === "" || name.length > 100 || /\p{Cc}/u.test(name)) {
-      const message = "a token's name has 1 to 100 characters and no control characters";
+    if (name.trim() === "" || name.length > nameLengthMax || /\p{Cc}/u.test(name)) {
+      const message = `a token's name has 1 to ${nameLengthMax} characters, none of control`;
       return err({ code: "invalid", message });
     }
     if (roles.length === 0) return err({ code: "invalid", message: "a token without a role" });
-    const { token, record } = newToken(request, this.#clock.now());
-    const key = keys.token(record.id);
-    const outcome = await this.#ledger.transact({
-      conditions: [{ kind: "absent", key }],
-      writes: [{ kind: "put", key, value: JSON.stringify(record) }],
-    });
-    if (!outcome.ok) return err(unavailable("recording a token", outcome.error));
-    if (!outcome.value.applied) return await this.create(request);
-    await this.#caughtUp(outcome.value.revision);
-    return ok({ token, view: viewOf(record) });
+    const token = newToken();
+    const recorded = await this.#record(token, request);
+    return recorded.ok ? ok({ token, view: recorded.value }) : recorded;
+  }
+
+  async ensureAdminToken(
+    tokenFile: string,
+  ): Promise<Result<{ readonly created: boolean }, string>> {
+    try {
+      const present = await readSecret(tokenFile);
+      const principal = present === null ? null : await this.authenticate(present);
+      if (principal?.roles.includes("admin")) return ok({ created: false });
+      // The file first: if the ledger does not come to know it, the next start makes another.
+      const token = newToken();
+      await writeSecret(tokenFile, token);
+      const recorded = await this.#record(token, adminRequest);
+      return recorded.ok ? ok({ created: true }) : err(recorded.error.message);
+    } catch (error) {
+      const cause = error instanceof Error ? error.message : String(error);
+      return err(`keeping the admin token in ${tokenFile}: ${cause}`);
+    }
   }
 
   async list(): Promise<Result<readonly TokenView[], IdentityError>> {
@@ -158,16 +148,25 @@ class LedgerTokens implements LocalTokens {
     return ok(undefined);
   }
 
-  close(): void {
-    this.#closed = true;
-    this.#retry?.cancel();
-    this.#watch?.cancel();
-    this.#lose();
+  async #record(token: string, request: TokenRequest): Promise<Result<TokenView, IdentityError>> {
+    const { name, roles, expiresAt } = request;
+    const hash = hashOf(token);
+    const id = idOf(hash);
+    const record: TokenRecord = {
+      ...{ id, name, roles, hash, createdAt: this.#clock.now(), expiresAt },
+    };
+    const outcome = await this.#ledger.transact({
+      conditions: [{ kind: "absent", key: keys.token(id) }],
+      writes: [{ kind: "put", key: keys.token(id), value: JSON.stringify(record) }],
+    });
+    if (!outcome.ok) return err(unavailable("recording a token", outcome.error));
+    assert(outcome.value.applied, "two random tokens with one id");
+    await this.#caughtUp(outcome.value.revision);
+    return ok(viewOf(record));
   }
 
   async #find(key: string): Promise<TokenRecord | null> {
     if (this.#cache !== null) return this.#cache.get(key) ?? null;
-    if (this.#closed) return null;
     const entry = await this.#ledger.get(key);
     return entry.ok && entry.value !== null ? parse(entry.value.value) : null;
   }
@@ -178,13 +177,13 @@ class LedgerTokens implements LocalTokens {
       this.#reached(revision);
     }
     this.#lose();
-    if (!this.#closed) this.#retry = this.#clock.after(retryMs, () => void this.#reload());
+    this.#clock.after(retryMs, () => void this.#reload());
   }
 
   async #reload(): Promise<void> {
     const problem = await this.load();
-    if (problem === null || problem.code === "closed" || this.#closed) return;
-    this.#retry = this.#clock.after(retryMs, () => void this.#reload());
+    if (problem === null || problem.code === "closed") return;
+    this.#clock.after(retryMs, () => void this.#reload());
   }
 
   /** Without a cache nobody has to wait for it. */
@@ -211,6 +210,14 @@ class LedgerTokens implements LocalTokens {
 function applyChange(cache: Map<string, TokenRecord>, change: Change): void {
   if (change.kind === "delete") cache.delete(change.key);
   else cache.set(change.entry.key, parse(change.entry.value));
+}
+
+function newToken(): string {
+  return `lode_${randomBytes(32).toString("base64url")}`;
+}
+
+function unavailable(doing: string, cause: LedgerError): IdentityError {
+  return { code: "unavailable", message: `${doing}: ${cause.message}` };
 }
 
 function parse(value: string): TokenRecord {
