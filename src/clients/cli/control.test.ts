@@ -30,7 +30,7 @@ beforeAll(async () => {
   });
   await world.start();
   const tokens = await openTokens({ ledger: world.ledger, clock: world.clock });
-  if (!tokens.ok) throw new Error(tokens.error.message);
+  if (!tokens.ok) throw new Error(tokens.error);
   const roles = ["admin"] as const;
   const made = await tokens.value.create({ name: "first", roles, expiresAt: null });
   if (!made.ok) throw new Error(made.error.message);
