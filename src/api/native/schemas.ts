@@ -468,7 +468,7 @@ export const tokenSchema = z
 export const tokenPageSchema = page("TokenPage", tokenSchema);
 export const tokenRequestSchema = z
   .strictObject({
-    name: z.string().min(1).max(100),
+    name: z.string().min(1).max(128),
     expiresAt: timestamp.nullable().default(null).openapi({ description: "Null: never" }),
   })
   .openapi("TokenRequest");
