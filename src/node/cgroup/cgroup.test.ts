@@ -1,5 +1,14 @@
 import { afterEach, expect, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { systemClock, systemRandom } from "../../fabric/system.ts";
 import { openKernelEvents } from "../linux/kernel-events.ts";
 import type { Cgroup, CgroupLimits, CgroupTree } from "./cgroup.ts";
@@ -154,20 +163,23 @@ test("v2: core files on the real unified hierarchy", async () => {
   const parent = mounted.exec(readFileSync("/proc/self/mountinfo", "utf8"))?.[1];
   if (parent === undefined) return;
   const cloud = systemRandom.token(6);
-  const opened = openTreeV2({
-    cloud,
-    parent,
-    controllers: [],
-    cores: 2,
-    clock: systemClock,
-    events: kernelEvents(),
-  });
+  const events = kernelEvents();
+  const shared = { cloud, parent, cores: 2, clock: systemClock, events };
+  const opened = openTreeV2({ ...shared, controllers: [] });
   if (!opened.ok) throw new Error(opened.error);
   cleanups.push(() => opened.value.destroy());
   const group = await opened.value.create("app");
   const child = start(group, "sleep 60 & sleep 60 & wait");
   await until(async () => (await group.pids()).length === 3);
+  const announced = openSync(`${parent}/lode-${cloud}/app/cgroup.events`, "r");
+  let changes = 0;
+  const watching = events.watch(announced, "priority", () => (changes += 1));
+  await Bun.sleep(5);
+  const before = changes;
   await group.freeze();
+  await until(async () => changes > before);
+  watching.cancel();
+  closeSync(announced);
   await group.thaw();
   await group.freeze();
   await group.kill();

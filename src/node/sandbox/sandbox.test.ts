@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { systemClock, systemRandom } from "../../fabric/system.ts";
 import type { Cgroup, CgroupTree } from "../cgroup/cgroup.ts";
 import { openCgroupTree } from "../cgroup/detect.ts";
+import { openTreeV2 } from "../cgroup/v2.ts";
 import { createExitWatcher } from "../linux/exit-watcher.ts";
 import { makePipe } from "../linux/files.ts";
 import { type KernelEvents, openKernelEvents } from "../linux/kernel-events.ts";
@@ -322,6 +323,23 @@ test("a second program joins the first: same processes, user, cgroup, filter", a
   ]);
   expect(await second.end).toEqual({ kind: "exit", code: 0 });
   await running.cgroup.kill();
+});
+
+test("with one hierarchy (cgroup v2) the chain is born in its cgroup", async () => {
+  const mounts = readFileSync("/proc/self/mountinfo", "utf8");
+  const parent = /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(mounts)?.[1];
+  if (parent === undefined) return;
+  const tree = must(
+    openTreeV2({ cloud, parent, controllers: [], cores: 2, clock: systemClock, events }),
+  );
+  const cgroup = await tree.create("app");
+  const statusFile = join(directory, "born");
+  const io = { statusFile, stdin: null, stdout: null, stderr: null };
+  const { monitorPid } = await sandbox.launch({ ...base, argv: ["/bin/sleep", "30"] }, cgroup, io);
+  expect(await cgroup.pids()).toContain(monitorPid);
+  while ((await sandbox.childPidOf(statusFile)) === null) await Bun.sleep(1);
+  expect((await cgroup.pids()).length).toBe(3);
+  await tree.destroy();
 });
 
 test("the runtimes of this machine run", async () => {
