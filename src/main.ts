@@ -172,8 +172,12 @@ async function runDown(raw: { readonly dataDir?: string }): Promise<void> {
 }
 
 async function runDoctor(raw: RawUpOptions & { readonly json?: boolean }): Promise<number> {
-  const { doctor } = await import("./up/doctor.ts");
-  return doctor(raw, await surroundings());
+  const { examine, formatReport } = await import("./up/doctor.ts");
+  const report = await examine(raw, await surroundings());
+  if (!report.ok) return fail(report.error);
+  const { value } = report;
+  process.stdout.write(raw.json === true ? `${JSON.stringify(value)}\n` : formatReport(value));
+  return value.healthy ? 0 : 1;
 }
 
 function addListenOptions(command: Command): Command {

@@ -181,7 +181,8 @@ class NodeAgent implements Agent {
 
   #changed(instance: Instance, urgent: boolean): void {
     const id = instance.assignment.instance;
-    if (this.#closed) return;
+    // One that has just gone was reported as removed; naming it again would bring it back.
+    if (this.#closed || !this.#running.instances.has(id)) return;
     this.#parts?.reports.changed(id, urgent);
     if (urgent && instance.situation.state === "running") this.#parts?.sampler.touch(id);
   }

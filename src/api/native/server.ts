@@ -21,6 +21,8 @@ export function serveApi(
     hostname: options.hostname ?? "127.0.0.1",
     idleTimeout: 60,
     development: false,
+    // Without development Bun shares the port with whoever comes next.
+    reusePort: false,
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     fetch: (request, served) =>
       api.fetch(request, {
