@@ -9,7 +9,7 @@ import { faultAnswers, type RequestFault } from "./faults.ts";
 import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";
 import { HeadReader } from "./head-reader.ts";
-import { type ByteSocket, Output } from "./output.ts";
+import { addressOf, type ByteSocket, Output } from "./output.ts";
 import { makePage, pageHead } from "./pages.ts";
 import { type RequestFacts, readRequest } from "./request.ts";
 import type { ResponseFacts } from "./response.ts";
@@ -76,7 +76,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.tls = tls;
     this.output = new Output(socket);
     this.reader = new HeadReader(context.parsers);
-    this.address = plainAddress(socket.remoteAddress);
+    this.address = addressOf(socket);
     const scheme = tls === null ? "http" : "https";
     this.forwardedLines = `X-Forwarded-For: ${this.address}\r\nX-Forwarded-Proto: ${scheme}\r\n`;
     this.ownDeadlineAt = context.clock.now() + context.limits.headMs;
@@ -466,9 +466,4 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.paused = false;
     this.socket.resume();
   }
-}
-
-/** IPv4 addresses as such, also where they came through an IPv6 socket. */
-function plainAddress(address: string): string {
-  return address.startsWith("::ffff:") ? address.slice(7) : address;
 }

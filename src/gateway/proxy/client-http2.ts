@@ -7,7 +7,7 @@ import { eachResponseField } from "./build.ts";
 import type { TlsFacts } from "./client-http1.ts";
 import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import type { HeadParser } from "./head.ts";
-import { type ByteSocket, Output } from "./output.ts";
+import { addressOf, type ByteSocket, Output } from "./output.ts";
 import { makePage } from "./pages.ts";
 import { type Http2Request, readHttp2Request } from "./request-http2.ts";
 import type { ResponseFacts } from "./response.ts";
@@ -48,7 +48,7 @@ export class Http2Front {
 
   accept(socket: ByteSocket, tls: TlsFacts): Http2Session {
     const stream = new SocketStream(socket);
-    const session = new Http2Session(this.context, this.router, stream, tls, socket.remoteAddress);
+    const session = new Http2Session(this.context, this.router, stream, tls, addressOf(socket));
     this.opening = session;
     this.server.emit("connection", stream);
     this.opening = null;
@@ -134,7 +134,7 @@ export class Http2Session implements Deadlined {
     this.router = router;
     this.stream = stream;
     this.tls = tls;
-    this.address = address.startsWith("::ffff:") ? address.slice(7) : address;
+    this.address = address;
     this.deadlineAt = context.clock.now() + context.limits.headMs;
     context.sweeper.add(this);
   }

@@ -1,6 +1,7 @@
 /** What the gateway uses of a socket, plain or encrypted. */
 export interface ByteSocket {
-  readonly remoteAddress: string;
+  /** Undefined once the peer has reset the connection. */
+  readonly remoteAddress: string | undefined;
   /** Bytes taken, -1 when closed. */
   write(data: Buffer, byteOffset: number, byteLength: number): number;
   pause(): void;
@@ -11,6 +12,12 @@ export interface ByteSocket {
   end(): void;
   /** Closes at once (RST). */
   terminate(): void;
+}
+
+/** The client's address; IPv4 as such, also where it came through an IPv6 socket. */
+export function addressOf(socket: ByteSocket): string {
+  const address = socket.remoteAddress ?? "unknown";
+  return address.startsWith("::ffff:") ? address.slice(7) : address;
 }
 
 /** What is small is copied together, so that one system call sends it. */

@@ -8,6 +8,9 @@ import { HeadReader } from "./head-reader.ts";
 import { Output } from "./output.ts";
 import { type ResponseFacts, readResponse } from "./response.ts";
 
+/** Interim answers to one request; they are passed on at once, so they must not be endless. */
+const interimMax = 32;
+
 export type Trailers = readonly (readonly [string, string])[];
 
 /** Who a connection works for, for one request. */
@@ -76,6 +79,7 @@ export class UpstreamConnection implements Deadlined {
   private facts: ResponseFacts | null = null;
   private remaining = 0;
   private decoder: ChunkedDecoder | null = null;
+  private interims = 0;
   private paused = false;
   private closed = false;
 
@@ -127,6 +131,7 @@ export class UpstreamConnection implements Deadlined {
     this.user = user;
     this.answered = false;
     this.facts = null;
+    this.interims = 0;
     this.requestDone = !hasBody;
     this.deadlineAt = Number.POSITIVE_INFINITY;
     if (!hasBody) {
@@ -206,6 +211,11 @@ export class UpstreamConnection implements Deadlined {
       return 0;
     }
     if (facts.value.status < 200 && facts.value.status !== 101) {
+      this.interims += 1;
+      if (this.interims > interimMax) {
+        this.lose(`it sent more than ${interimMax} interim answers`);
+        return 0;
+      }
       user.onInformational(parser, buffer, facts.value);
       const rest = length - parser.end;
       this.reader.release();
