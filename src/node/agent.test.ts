@@ -1,331 +1,41 @@
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { request as httpRequest } from "node:http";
-import { tmpdir } from "node:os";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Json } from "../base/json.ts";
-import { createMemoryBlobs } from "../fabric/memory/blobs.ts";
-import { createMemoryLedger } from "../fabric/memory/ledger.ts";
-import { createMemoryWire } from "../fabric/memory/wire.ts";
-import { systemClock, systemRandom } from "../fabric/system.ts";
-import type { Assignment, Endpoint, InstancePhase } from "../model/instance.ts";
+import { systemRandom } from "../fabric/system.ts";
 import { keys } from "../model/keys.ts";
-import { defaultLimits, type Limits } from "../model/limits.ts";
-import {
-  type AppName,
-  type Digest,
-  defaultProject,
-  type InstanceId,
-  type NodeName,
-  type ProcessType,
-  webProcess,
-} from "../model/names.ts";
-import type {
-  BuildStep,
-  Command,
-  Listen,
-  ManifestEntry,
-  Release,
-  ReleaseConfig,
-} from "../model/release.ts";
-import {
-  type ExecOutput,
-  type ExecRequest,
-  type LogsReply,
-  type NodeReport,
-  subjects,
-  type WakeReply,
-} from "../model/wire.ts";
-import { type Agent, createAgent } from "./agent.ts";
-import type { CgroupTree } from "./cgroup/cgroup.ts";
-import { openCgroupTree } from "./cgroup/detect.ts";
-import { createExitWatcher } from "./linux/exit-watcher.ts";
-import { openKernelEvents } from "./linux/kernel-events.ts";
-import { openNetwork } from "./network/open.ts";
-import { cloudPaths, dataPaths, nodePaths } from "./paths.ts";
-import { openSandbox } from "./sandbox/open.ts";
+import { defaultLimits } from "../model/limits.ts";
+import { defaultProject, type ProcessType } from "../model/names.ts";
+import type { BuildStep } from "../model/release.ts";
+import { type ExecOutput, type ExecRequest, subjects } from "../model/wire.ts";
+import { dataPaths, nodePaths } from "./paths.ts";
 
-// The agent on the real thing: sandboxes, cgroups, network namespaces, files. Only the fabric
-// is in memory.
+import {
+  assign,
+  type Cloud,
+  cleanUp,
+  deploy,
+  fetchApp,
+  get,
+  helloFetch,
+  logText,
+  must,
+  node,
+  nodeServer,
+  phaseOf,
+  reach,
+  report,
+  startCloud,
+  unassign,
+  until,
+  wake,
+} from "./testing/rig.ts";
+
+// The agent as control sees it, on the real thing.
 
 setDefaultTimeout(60_000);
-const node = "n1" as NodeName;
-
-const cleanups: (() => void | Promise<void>)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-interface Cloud {
-  readonly ledger: ReturnType<typeof createMemoryLedger>;
-  readonly wire: ReturnType<typeof createMemoryWire>;
-  readonly blobs: ReturnType<typeof createMemoryBlobs>;
-  readonly paths: ReturnType<typeof cloudPaths>;
-  agent: Agent;
-  uidBase: number;
-  cgroups(): CgroupTree;
-  gateways: string[];
-  /** As a new lode does after the old one's end. */
-  restart(): Promise<void>;
-}
-
-async function startCloud(): Promise<Cloud> {
-  const id = systemRandom.token(6);
-  const data = mkdtempSync(join(tmpdir(), "lode-agent-"));
-  const paths = cloudPaths(data, id);
-  mkdirSync(paths.run, { recursive: true });
-  const ledger = createMemoryLedger({ clock: systemClock });
-  const wire = createMemoryWire();
-  const blobs = createMemoryBlobs();
-  const uidBase = 300_000 + Math.floor(systemRandom.next() * 1000) * 1000;
-  let closeHost = async (): Promise<void> => {};
-
-  const openHost = async () => {
-    const runDirectory = paths.run;
-    const opened = await openNetwork({ cloud: id, runDirectory, poolSize: 2, clock: systemClock });
-    const { network, nameServers } = must(opened);
-    const events = must(openKernelEvents());
-    const cgroups = must(
-      openCgroupTree({ cloud: id, runDirectory: paths.run, clock: systemClock, events }),
-    );
-    const exits = createExitWatcher(events);
-    const sandbox = must(
-      openSandbox({
-        runDirectory: paths.run,
-        nameServers,
-        cgroups,
-        network,
-        clock: systemClock,
-      }),
-    );
-    closeHost = async () => {
-      await network.close();
-      exits.close();
-      events.close();
-    };
-    return { cgroups, sandbox, exits, network };
-  };
-  let host = await openHost();
-  const open = () =>
-    createAgent({
-      ...{ node, paths, ledger, wire, blobs, uidBase, ...host },
-      clock: systemClock,
-      random: systemRandom,
-      openSecret: (sealed) => sealed.replace("sealed:", ""),
-      gateways: () => cloud.gateways,
-      graceMs: 2000,
-    });
-  const cloud: Cloud = {
-    ...{ ledger, wire, blobs, paths, uidBase },
-    gateways: [],
-    cgroups: () => host.cgroups,
-    agent: open(),
-    async restart() {
-      await cloud.agent.close();
-      await closeHost();
-      host = await openHost();
-      cloud.agent = open();
-      must(await cloud.agent.start());
-    },
-  };
-  cleanups.push(async () => {
-    await cloud.agent.stopAll();
-    await host.cgroups.destroy();
-    await host.network.destroy();
-    await closeHost();
-    rmSync(data, { recursive: true, force: true });
-    rmSync(paths.run, { recursive: true, force: true });
-  });
-  must(await cloud.agent.start());
-  return cloud;
-}
-
-function must<Value>(result: { ok: true; value: Value } | { ok: false; error: unknown }): Value {
-  if (!result.ok) throw new Error(JSON.stringify(result.error));
-  return result.value;
-}
-
-type Files = Readonly<Record<string, string | { readonly run: string }>>;
-
-interface AppOptions {
-  readonly command: Command;
-  readonly listen: Listen;
-  readonly process?: ProcessType;
-  readonly build?: readonly BuildStep[];
-  readonly env?: Readonly<Record<string, string>>;
-  readonly secrets?: Readonly<Record<string, string>>;
-  readonly limits?: Limits;
-  readonly idleMs?: number;
-  readonly keepAwake?: boolean;
-  readonly healthPath?: string;
-  readonly timeoutMs?: number;
-}
-
-let lastOffset = 0;
-
-/** Records an app's release and one assignment of it, as control does. */
-async function deploy(
-  cloud: Cloud,
-  name: string,
-  files: Files,
-  options: AppOptions,
-): Promise<Assignment> {
-  const app = name as AppName;
-  const process = options.process ?? webProcess;
-  lastOffset += 1;
-  const limits = options.limits ?? defaultLimits;
-  const health = { path: options.healthPath ?? null, timeoutMs: options.timeoutMs ?? 10_000 };
-  const config: ReleaseConfig = {
-    recognition: { kind: "fetch", reason: "a test" },
-    processes: { [process]: { command: options.command, listen: options.listen } },
-    build: options.build ?? [],
-    http: options.listen === "none" ? null : { process, hosts: [], health },
-    limits,
-    scale: { min: 0, max: 1, idleMs: 300_000 },
-    egress: { kind: "public" },
-    env: {},
-  };
-  const release: Release = {
-    ...{ project: defaultProject, app, number: 1, createdAt: 0, createdBy: "test" },
-    cause: "deploy",
-    manifest: await putManifest(cloud, files),
-    config,
-    env: options.env ?? {},
-    secrets: options.secrets ?? {},
-  };
-  const assignment: Assignment = {
-    instance: `i${systemRandom.token(11)}` as InstanceId,
-    ...{ node, project: defaultProject, app, release: 1, process, uidOffset: lastOffset, limits },
-    keepAwake: options.keepAwake ?? true,
-    idleMs: options.idleMs ?? 300_000,
-    drain: null,
-    createdAt: 0,
-  };
-  await put(cloud, keys.app(defaultProject, app), {
-    project: defaultProject,
-    name: app,
-    uidOffset: lastOffset,
-  });
-  await put(cloud, keys.release(defaultProject, app, 1), release as unknown as Json);
-  await assign(cloud, assignment);
-  return assignment;
-}
-
-async function putManifest(cloud: Cloud, files: Files): Promise<Digest> {
-  const entries: ManifestEntry[] = [];
-  for (const path of Object.keys(files).sort()) {
-    const file = files[path] ?? "";
-    const bytes = new TextEncoder().encode(typeof file === "string" ? file : file.run);
-    const executable = typeof file !== "string";
-    const digest = await putBlob(cloud, bytes);
-    entries.push({ kind: "file", path, digest, size: bytes.length, executable });
-  }
-  return putBlob(cloud, new TextEncoder().encode(JSON.stringify({ entries })));
-}
-
-async function putBlob(cloud: Cloud, bytes: Uint8Array): Promise<Digest> {
-  const digest = createHash("sha256").update(bytes).digest("hex") as Digest;
-  must(await cloud.blobs.put(digest, bytes));
-  return digest;
-}
-
-async function put(cloud: Cloud, key: string, value: Json): Promise<void> {
-  const writes = [{ kind: "put" as const, key, value: JSON.stringify(value) }];
-  must(await cloud.ledger.transact({ conditions: [], writes }));
-}
-
-async function assign(cloud: Cloud, assignment: Assignment): Promise<void> {
-  await put(cloud, keys.assignment(node, assignment.instance), assignment as unknown as Json);
-}
-
-async function unassign(cloud: Cloud, { instance }: Assignment): Promise<void> {
-  const writes = [{ kind: "delete" as const, key: keys.assignment(node, instance) }];
-  must(await cloud.ledger.transact({ conditions: [], writes }));
-}
-
-async function report(cloud: Cloud): Promise<NodeReport> {
-  const reply = await cloud.wire.request(subjects.nodeReport(node), null, { timeoutMs: 2000 });
-  return must(reply) as unknown as NodeReport;
-}
-
-async function phaseOf(cloud: Cloud, { instance }: Assignment): Promise<InstancePhase | null> {
-  const { instances } = await report(cloud);
-  return instances.find((status) => status.instance === instance)?.phase ?? null;
-}
-
-type PhaseOf<State> = Extract<InstancePhase, { state: State }>;
-
-async function reach<State extends InstancePhase["state"]>(
-  cloud: Cloud,
-  assignment: Assignment,
-  state: State,
-): Promise<PhaseOf<State>> {
-  for (let attempt = 0; attempt < 3000; attempt++) {
-    const phase = await phaseOf(cloud, assignment);
-    if (phase?.state === state) return phase as PhaseOf<State>;
-    if (phase?.state === "failed") break;
-    await Bun.sleep(10);
-  }
-  const phase = JSON.stringify(await phaseOf(cloud, assignment));
-  throw new Error(`waited for ${state}, it is ${phase}\n${await logText(cloud, assignment)}`);
-}
-
-async function until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
-  for (let attempt = 0; attempt < 1000; attempt++) {
-    if (await holds()) return;
-    await Bun.sleep(10);
-  }
-  throw new Error(`waited in vain until ${what}`);
-}
-
-async function logText(cloud: Cloud, { app }: Assignment, followMs?: number): Promise<string> {
-  const reply = await cloud.wire.request(
-    subjects.nodeLogs(node),
-    {
-      ...{ project: defaultProject, app, process: null, instance: null, since: null, tail: 200 },
-      ...(followMs === undefined ? {} : { followMs }),
-    },
-    { timeoutMs: 2000 },
-  );
-  const { lines } = must(reply) as unknown as LogsReply;
-  return lines.map(({ stream, text }) => `${stream}: ${text}`).join("\n");
-}
-
-function get(endpoint: Endpoint | null, path = "/"): Promise<string> {
-  if (endpoint === null) throw new Error("no endpoint");
-  const where =
-    endpoint.kind === "unix"
-      ? { socketPath: endpoint.path }
-      : { host: endpoint.host, port: endpoint.port };
-  return new Promise((resolve, reject) => {
-    const sent = httpRequest({ ...where, path, headers: { host: "app.test" } }, (response) => {
-      let body = "";
-      response.on("data", (chunk) => {
-        body += chunk;
-      });
-      response.on("end", () => resolve(body));
-    });
-    sent.on("error", reject);
-    sent.end();
-  });
-}
-
-async function wake(cloud: Cloud, { instance }: Assignment): Promise<WakeReply> {
-  const request = { instance };
-  const reply = await cloud.wire.request(subjects.nodeWake(node), request, { timeoutMs: 20_000 });
-  return must(reply) as unknown as WakeReply;
-}
-
-const helloFetch = `export default {
-  fetch: (request: Request) => new Response("hello from " + process.env.LODE_APP + " " + process.pid),
-};`;
-const fetchApp: AppOptions = { command: { kind: "fetch", entry: "app.ts" }, listen: "unix" };
-const nodeServer = `
-const http = require("node:http");
-http.createServer((_, response) => response.end("node " + process.env.PORT + " " + process.env.SECRET))
-  .listen(process.env.PORT, process.env.HOST);
-process.on("SIGTERM", () => process.exit(0));`;
+afterEach(cleanUp);
 
 test("a fetch app serves on its socket; its removal leaves nothing", async () => {
   const cloud = await startCloud();
