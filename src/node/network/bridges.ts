@@ -15,7 +15,7 @@ export async function makeBridge(cloud: string, number: number, subnet: Range): 
   await runBatch(
     "ip",
     [
-      `link add ${bridge} address ${linkAddress(base + 1)} type bridge stp_state 0 mcast_snooping 0`,
+      `link add ${bridge} address ${linkAddress(base + 1)} type bridge mcast_snooping 0`,
       `link set ${bridge} addrgenmode none`,
       `address add ${formatAddress(base + 1)}/${bridgePrefix} dev ${bridge}`,
       `link set ${bridge} up`,

@@ -33,6 +33,13 @@ export async function complaintOf(child: BatchProcess): Promise<string | null> {
   return complaint.trim().split("\n")[0] ?? `exit code ${code}`;
 }
 
+/** Whether both of the cloud's tables are there. */
+export async function hasTables(name: string): Promise<boolean> {
+  const child = Bun.spawn(["nft", "list", "tables"], { stderr: "ignore", env: toolEnvironment });
+  const lines = (await child.stdout.text()).split("\n");
+  return ["inet", "bridge"].every((family) => lines.includes(`table ${family} ${name}`));
+}
+
 /** What `ip -json …` says. */
 export async function queryIp(args: readonly string[]): Promise<readonly IpObject[]> {
   const child = Bun.spawn(["ip", "-json", ...args], { stderr: "pipe", env: toolEnvironment });

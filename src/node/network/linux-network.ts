@@ -1,6 +1,6 @@
 import { closeSync, existsSync, readdirSync, writeFileSync } from "node:fs";
 import { assert } from "../../base/assert.ts";
-import type { Clock } from "../../base/time.ts";
+import type { Clock, Timer } from "../../base/time.ts";
 import type { Egress } from "../../model/release.ts";
 import { inNetworkNamespace, makeNetworkNamespace } from "../linux/namespaces.ts";
 import { pause } from "../linux/time.ts";
@@ -16,7 +16,8 @@ import {
   type Range,
 } from "./addresses.ts";
 import { makeBridge } from "./bridges.ts";
-import { complaintOf, runBatch, spawnBatch, tryBatch } from "./commands.ts";
+import { complaintOf, hasTables, runBatch, spawnBatch, tryBatch } from "./commands.ts";
+import { readExceptions, writeExceptions } from "./exceptions.ts";
 import { restoreForwarding } from "./forwarding.ts";
 import { findHeldNamespaces } from "./held.ts";
 import type { Network, NetworkSlot } from "./network.ts";
@@ -27,8 +28,10 @@ import {
   removeEgressRules,
   resolverRules,
   sourceElement,
+  tableRules,
 } from "./rules.ts";
 
+const rulesCheckPeriodMs = 15_000;
 /** The kernel forgets a UDP exchange after 30–120 s; an address rests that long. */
 const restMs = 120_000;
 const slotsPerBatch = 16;
@@ -64,7 +67,9 @@ export class LinuxNetwork implements Network {
   readonly #names: ReturnType<typeof networkNames>;
   readonly #ready: NetworkSlot[] = [];
   readonly #resting: { readonly slot: NetworkSlot; readonly until: number }[] = [];
-  readonly #given = new Map<string, { slot: NetworkSlot; excepted: boolean }>();
+  readonly #given = new Map<string, NetworkSlot>();
+  /** Of given slots and orphans; others have `public`. */
+  readonly #exceptions: Map<string, Egress>;
   readonly #orphans = new Set<string>();
   /** Of all slots that exist; null: nobody is known to live in the namespace. */
   readonly #namespaces = new Map<number, number | null>();
@@ -72,12 +77,14 @@ export class LinuxNetwork implements Network {
   readonly #lastOffsets = new Map<number, number>();
   #resolversVersion = "";
   #refilling: Promise<void> | null = null;
+  #guard: Timer | null = null;
   #closed = false;
 
   constructor(state: NetworkState) {
     this.#state = state;
     this.#names = networkNames(state.cloud);
     this.gatewayAddress = formatAddress(state.subnet.base + 1);
+    this.#exceptions = readExceptions(state.runDirectory);
   }
 
   /** Finds what an earlier lode left and begins to fill the pool. */
@@ -96,10 +103,9 @@ export class LinuxNetwork implements Network {
       if (!this.#namespaces.has(index)) this.#namespaces.set(index, null);
     }
     for (const index of this.#namespaces.keys()) this.#orphans.add(this.#names.slot(index));
-    const found = [...this.#namespaces.keys()].map((index) => this.#slot(index));
-    const forget = `flush set bridge ${this.#names.table} sources\n`;
-    await runBatch("nft", forget + this.#sources(found, "add"));
-    await this.#refreshResolvers();
+    await this.#writeRules();
+    const restore = () => void this.#restoreRules().catch(() => undefined);
+    this.#guard = this.#state.clock.every(rulesCheckPeriodMs, restore);
     this.#refill();
   }
 
@@ -110,17 +116,18 @@ export class LinuxNetwork implements Network {
     const slot = this.#ready.shift() ?? (await this.#make(1))[0];
     assert(slot !== undefined, "a slot was made");
     const rules = egressRules(this.#state.cloud, slot, egress);
-    this.#given.set(slot.name, { slot, excepted: rules !== "" });
+    this.#given.set(slot.name, slot);
     this.#refill();
+    if (rules === "") return slot;
+    this.#exceptions.set(slot.name, egress);
+    writeExceptions(this.#state.runDirectory, this.#exceptions);
     await runBatch("nft", rules);
     return slot;
   }
 
   async release(slot: NetworkSlot): Promise<void> {
-    const given = this.#given.get(slot.name);
-    if (given === undefined) return;
-    this.#given.delete(slot.name);
-    if (given.excepted) {
+    if (!this.#given.delete(slot.name)) return;
+    if (this.#exceptions.has(slot.name)) {
       await this.#remove([slot]);
       return;
     }
@@ -136,8 +143,7 @@ export class LinuxNetwork implements Network {
       await this.#remove([slot]);
       return null;
     }
-    // Whether it has an exception is known to the kernel only; so it is removed at the end.
-    this.#given.set(name, { slot, excepted: true });
+    this.#given.set(name, slot);
     return slot;
   }
 
@@ -150,6 +156,7 @@ export class LinuxNetwork implements Network {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#guard?.cancel();
     await this.#refilling;
   }
 
@@ -232,9 +239,11 @@ export class LinuxNetwork implements Network {
   async #remove(slots: readonly NetworkSlot[]): Promise<void> {
     if (slots.length === 0) return;
     const { cloud } = this.#state;
-    const exceptions = slots.map((slot) => tryBatch("nft", removeEgressRules(cloud, slot)));
+    const excepted = slots.filter(({ name }) => this.#exceptions.delete(name));
+    if (excepted.length > 0) writeExceptions(this.#state.runDirectory, this.#exceptions);
+    const rules = excepted.map((slot) => tryBatch("nft", removeEgressRules(cloud, slot)));
     const sources = slots.map((slot) => tryBatch("nft", this.#sources([slot], "delete")));
-    await Promise.all([...exceptions, ...sources]);
+    await Promise.all([...rules, ...sources]);
     await this.#removeLinks(slots.map(({ name }) => this.#indexOf(name)));
   }
 
@@ -289,6 +298,33 @@ export class LinuxNetwork implements Network {
     this.#bridges.set(number, made);
     made.catch(() => this.#bridges.delete(number));
     return made;
+  }
+
+  /** All of them, whatever is there, in one transaction. */
+  async #writeRules(): Promise<void> {
+    const { cloud, subnet } = this.#state;
+    const slots = [...this.#namespaces.keys()].map((index) => this.#slot(index));
+    const { table } = this.#names;
+    await runBatch(
+      "nft",
+      [
+        tableRules(cloud, subnet),
+        `flush map inet ${table} egress\nflush set bridge ${table} sources\n`,
+        this.#sources(slots, "add"),
+        ...slots.map((slot) => {
+          const egress = this.#exceptions.get(slot.name);
+          return egress === undefined ? "" : egressRules(cloud, slot, egress);
+        }),
+      ].join(""),
+    );
+    this.#resolversVersion = "";
+    await this.#refreshResolvers();
+  }
+
+  /** A reload of the host's firewall (`flush ruleset`) takes our tables away, too. */
+  async #restoreRules(): Promise<void> {
+    if ((await hasTables(this.#names.table)) || this.#closed) return;
+    await this.#writeRules();
   }
 
   /** The host's resolvers change with its networks; the next start of an app follows. */

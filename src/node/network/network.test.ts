@@ -14,9 +14,9 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-async function open(cloud: string, poolSize: number): Promise<Network> {
+async function open(cloud: string, poolSize: number, clock = systemClock): Promise<Network> {
   const runDirectory = `/run/lode-${cloud}`;
-  const opened = await openNetwork({ cloud, runDirectory, poolSize, clock: systemClock });
+  const opened = await openNetwork({ cloud, runDirectory, poolSize, clock });
   if (!opened.ok) throw new Error(opened.error);
   return opened.value.network;
 }
@@ -244,6 +244,29 @@ test("a new lode adopts slots with their rules and removes the others", async ()
   await instance.exited;
   await fresh.release(adopted);
   await fresh.close();
+});
+
+test("rules that another program flushed are restored, exceptions too", async () => {
+  const cloud = systemRandom.token(6);
+  const checks: (() => void)[] = [];
+  const every = (_: number, check: () => void) => {
+    checks.push(check);
+    return { cancel: () => undefined };
+  };
+  const made = await open(cloud, 1, { ...systemClock, every });
+  cleanups.push(async () => {
+    await made.destroy();
+    rmSync(`/run/lode-${cloud}`, { recursive: true, force: true });
+  });
+  const slot = await made.acquire({ kind: "none" });
+  const list = () => Bun.spawnSync(["nft", "list", "ruleset"]).stdout.toString();
+  expect(list()).toContain(`${slot.address} : jump`);
+  const tables = `delete table inet lode_${cloud}\ndelete table bridge lode_${cloud}\n`;
+  expect(Bun.spawnSync(["nft", "-f", "-"], { stdin: Buffer.from(tables) }).exitCode).toBe(0);
+  expect(list()).not.toContain(cloud);
+  for (const check of checks) check();
+  while (!list().includes(`${slot.address} : jump`)) await Bun.sleep(10);
+  expect(list()).toContain(`"${slot.name}" . ${slot.address}`);
 });
 
 test("the slots of a killed lode go with their last process", async () => {

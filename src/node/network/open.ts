@@ -18,7 +18,7 @@ import { enableForwarding } from "./forwarding.ts";
 import { LinuxNetwork } from "./linux-network.ts";
 import type { Network } from "./network.ts";
 import { readResolvers } from "./resolvers.ts";
-import { networkNames, tableRules } from "./rules.ts";
+import { networkNames } from "./rules.ts";
 
 export interface OpenNetworkOptions {
   readonly cloud: string;
@@ -54,7 +54,6 @@ export async function openNetwork(
     );
     await setBridgeAddresses(cloud, subnet.value, nameServers);
     enableForwarding(runDirectory);
-    await runBatch("nft", tableRules(cloud, subnet.value));
     const network = new LinuxNetwork({ ...options, subnet: subnet.value, nameServers });
     await network.start();
     return ok({ network, nameServers });

@@ -162,6 +162,7 @@ export function egressRules(cloud: string, slot: EgressSlot, egress: Egress): st
   if (rule === null) return "";
   return [
     `add chain ${chain}`,
+    `flush chain ${chain}`,
     `add rule ${chain} ${rule}`,
     `add element inet ${table} egress { ${slot.address} : jump ${chainOf(slot)} }`,
     "",
