@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { symlinkSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmdirSync, statfsSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Cloud, type CommandResult, type DeployResult, lastJson } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
@@ -296,4 +297,28 @@ describe("uploads", () => {
     const response = await cloud.api("/v1/status", { headers: { authorization: "Bearer no" } });
     expect(response.status).toBe(401);
   });
+});
+
+test("a full disk refuses an upload with a clear error, and lets go of what came of it", async () => {
+  const small = mkdtempSync(join(tmpdir(), "lode-small-"));
+  chmodSync(small, 0o755);
+  const mounted = Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=160M", "tmpfs", small]);
+  expect(mounted.exitCode).toBe(0);
+  const tight = await Cloud.start({ dataDirectory: join(small, "data") });
+  try {
+    const folder = await saying("fits");
+    await tight.deploy(folder, "fits");
+    const freeBefore = statfsSync(small).bfree;
+    Bun.spawnSync(["dd", "if=/dev/urandom", `of=${folder}/large.bin`, "bs=1M", "count=200"]);
+    const result = await tight.cli(["deploy", folder, "--app", "fits"]);
+    expect(result.code).not.toBe(0);
+    expect(result.stderr).toMatch(/full|space/i);
+    expect((await tight.get("fits")).body).toBe("fits");
+    const lost = freeBefore - statfsSync(small).bfree;
+    expect(lost * statfsSync(small).bsize).toBeLessThan(4 << 20);
+  } finally {
+    expect(await tight.stop()).toEqual([]);
+    Bun.spawnSync(["umount", small]);
+    rmdirSync(small);
+  }
 });

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { Cloud } from "./harness/cloud.ts";
 import { commandLineOf, processIds, until } from "./harness/host.ts";
 import { openRequest, quantile, request, steadyLoad } from "./harness/http.ts";
@@ -67,7 +68,7 @@ describe("what scripts rely on", () => {
   test("`ps --json` has exactly the contract's fields", async () => {
     const [row] = await until("probe is sampled", async () => {
       const rows = await cloud.ps("probe");
-      return rows[0]?.memoryBytes !== null && rows;
+      return (rows[0]?.memoryBytes ?? 0) > 0 && rows;
     });
     expect(Object.keys(row ?? {}).sort()).toEqual(
       ["app", "release", "instance", "node", "state", "pid", "restarts"]
@@ -349,6 +350,21 @@ describe("logs, exec and run", () => {
       return text.includes("newer") && text;
     });
     expect(shown).not.toContain("older");
+  });
+
+  test("a flood of log lines costs only the app that floods", async () => {
+    const folder = await cloud.folder({
+      Procfile: "web: node server.mjs\nflood: yes 'a line that nobody reads'\n",
+      "server.mjs":
+        'import { createServer } from "node:http";\n' +
+        'createServer((_, response) => response.end("web")).listen(process.env.PORT);\n',
+    });
+    await cloud.deploy(folder, "flooding");
+    await Bun.sleep(3000);
+    expect((await cloud.get("probe")).status).toBe(200);
+    const bytes = Bun.spawnSync(["du", "-sb", join(cloud.dataDirectory, "node", "logs")]);
+    expect(Number(bytes.stdout.toString().split("\t")[0])).toBeLessThan(512 << 20);
+    await cloud.ok(["rm", "flooding", "--yes"]);
   });
 
   test("exec runs inside the instance, as the app's uid, and gives its exit code", async () => {

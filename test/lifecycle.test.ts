@@ -7,7 +7,12 @@ setDefaultTimeout(60_000);
 
 const hello = `
 console.log("hello starts");
-export default { fetch: () => new Response("hello " + process.pid) };
+export default {
+  fetch(request, server) {
+    return server.upgrade(request) ? undefined : new Response("hello");
+  },
+  websocket: { message: (socket, text) => void socket.send(text) },
+};
 `;
 const nodeServer = {
   Procfile: "web: node server.mjs\nworker: sleep 1000\n",
@@ -44,11 +49,15 @@ describe("lode dies and comes back", () => {
     const gateways = cloud.gatewayPids();
     expect(gateways.length).toBeGreaterThan(0);
     const running = loads();
+    const socket = await cloud.webSocket("hello", "/");
     await until("requests flow", () => running.every((load) => load.requestsSoFar() > 50));
     await cloud.signal("SIGKILL");
+    socket.say("while it is dead");
     await Bun.sleep(1500);
     await cloud.bringUp();
-    await Bun.sleep(500);
+    socket.say("when it is back");
+    await until("the WebSocket lives through it", () => socket.heard.length === 2);
+    socket.close();
     const reports = await Promise.all(running.map((load) => load.stop()));
     expect(reports.flatMap((report) => report.errors)).toEqual([]);
     expect(await until("ps answers", pids)).toEqual(before);
@@ -119,12 +128,17 @@ describe("lode dies and comes back", () => {
     }
   });
 
-  test("a certificate, an environment and a secret outlive lode", async () => {
+  test("what was acknowledged outlives lode", async () => {
     await cloud.ok(["env", "set", "KEPT=yes", "--app", "hello"]);
+    await cloud.ok(["scale", "hello=2"]);
     await cloud.signal("SIGKILL");
     await cloud.bringUp();
-    const shown = await cloud.ok(["env", "--app", "hello", "--json"]);
-    expect(shown).toContain("KEPT");
+    expect(await cloud.ok(["env", "--app", "hello", "--json"])).toContain("KEPT");
+    await until("two instances run", async () => {
+      const running = (await cloud.ps("hello")).filter((row) => row.state === "running");
+      return running.length === 2;
+    });
+    await cloud.ok(["scale", "hello=1"]);
   });
 });
 
@@ -144,7 +158,8 @@ test("Ctrl-C stops the cloud and its apps, says so, and leaves nothing", async (
 
 describe("what goes wrong before it begins", () => {
   async function upWith(args: readonly string[], prefix: readonly string[] = []) {
-    return await run([...prefix, ...args], { timeoutMs: 15_000 });
+    // One that starts against expectation stops its cloud, too.
+    return await run([...prefix, ...args], { timeoutMs: 10_000, timeoutSignal: "SIGINT" });
   }
 
   /** One line that a person understands, no stack trace, an exit code. */
@@ -173,6 +188,10 @@ describe("what goes wrong before it begins", () => {
     command[at] = `${cloud.scratch}/third`;
     command[command.indexOf("--http-port") + 1] = String(httpPort);
     expectRefusal(await upWith(command), new RegExp(String(cloud.apiPort)));
+    for (const directory of ["second", "third"].map((name) => `${cloud.scratch}/${name}`)) {
+      const { cloud: id } = await Bun.file(`${directory}/cloud.json`).json();
+      expect(leftovers(id, directory)).toEqual([]);
+    }
   });
 
   test("not root", async () => {

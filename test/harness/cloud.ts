@@ -2,15 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import {
-  cgroupsOf,
-  commandLineOf,
-  freePorts,
-  isAlive,
-  leftovers,
-  processIds,
-  until,
-} from "./host.ts";
+import { cgroupsOf, freePorts, isAlive, leftovers, processIds, programOf, until } from "./host.ts";
 import { type Answer, ChatClient, type RequestOptions, request } from "./http.ts";
 
 export const repository = resolve(import.meta.dir, "../..");
@@ -54,6 +46,8 @@ export interface CloudOptions {
   /** Arguments after the usual ones of `lode up`. */
   readonly args?: readonly string[];
   readonly https?: boolean;
+  /** Instead of a temporary one; whoever names it removes it. */
+  readonly dataDirectory?: string;
   readonly readyWithinMs?: number;
 }
 
@@ -64,6 +58,8 @@ export async function run(
     readonly cwd?: string;
     readonly stdin?: string;
     readonly timeoutMs?: number;
+    /** What ends it after `timeoutMs`. */
+    readonly timeoutSignal?: NodeJS.Signals;
   } = {},
 ): Promise<CommandResult> {
   const child = Bun.spawn([...command], {
@@ -73,7 +69,10 @@ export async function run(
     stdout: "pipe",
     stderr: "pipe",
   });
-  const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 120_000);
+  const timer = setTimeout(
+    () => child.kill(options.timeoutSignal ?? "SIGKILL"),
+    options.timeoutMs ?? 120_000,
+  );
   const [stdout, stderr, code] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
@@ -99,7 +98,7 @@ export class Cloud {
     this.scratch = mkdtempSync(join(tmpdir(), "lode-test-"));
     // Apps run under uids of their own and must be able to reach their files below it.
     chmodSync(this.scratch, 0o711);
-    this.dataDirectory = join(this.scratch, "data");
+    this.dataDirectory = options.dataDirectory ?? join(this.scratch, "data");
     this.logFile = join(this.scratch, "up.log");
     [this.httpPort = 0, this.apiPort = 0, this.httpsPort = 0] = ports;
   }
@@ -177,8 +176,8 @@ export class Cloud {
   gatewayPids(): number[] {
     const group = `lode-${this.id()}/gateway-`;
     return processIds().filter((pid) => {
-      const command = commandLineOf(pid);
-      return cgroupsOf(pid).includes(group) && command !== null && !command.startsWith("bwrap");
+      const program = programOf(pid);
+      return cgroupsOf(pid).includes(group) && program !== null && program !== "bwrap";
     });
   }
 

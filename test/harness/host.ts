@@ -44,6 +44,11 @@ export function commandLineOf(pid: number): string | null {
   return readOrNull(`/proc/${pid}/cmdline`)?.replaceAll("\0", " ").trim() ?? null;
 }
 
+/** The program's own short name: a sandbox's helper shows its child's arguments, not its own. */
+export function programOf(pid: number): string | null {
+  return readOrNull(`/proc/${pid}/comm`)?.trim() ?? null;
+}
+
 /** The text of /proc/PID/cgroup; empty when there is no such process. */
 export function cgroupsOf(pid: number): string {
   return readOrNull(`/proc/${pid}/cgroup`) ?? "";
