@@ -6,8 +6,8 @@ export interface History {
   readonly revision: Revision;
   /** Changes up to and including this revision are no longer kept. */
   readonly compacted: Revision;
-  /** Batches under `prefix` with `after` < revision ≤ `through`, in order. */
-  read(prefix: string, after: Revision, through: Revision): readonly ChangeBatch[];
+  /** Batches under `prefix` with `after` < revision ≤ `through`, in order; null: unreadable. */
+  read(prefix: string, after: Revision, through: Revision): readonly ChangeBatch[] | null;
 }
 
 /** Revisions read at one time. */
@@ -104,12 +104,14 @@ class Cursor implements Watch, AsyncIterator<ChangeBatch, undefined> {
   #read(): ChangeBatch | null {
     const { revision, compacted } = this.#history;
     while (this.#after < revision) {
-      if (this.#after < compacted) {
+      const through = Math.min(revision, this.#after + windowRevisions);
+      const isKept = this.#after >= compacted;
+      const batches = isKept ? this.#history.read(this.#prefix, this.#after, through) : null;
+      if (batches === null) {
         this.cancel();
         return null;
       }
-      const through = Math.min(revision, this.#after + windowRevisions);
-      this.#ready = [...this.#history.read(this.#prefix, this.#after, through)];
+      this.#ready = [...batches];
       this.#after = through;
       const batch = this.#ready.shift();
       if (batch !== undefined) return batch;

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { seededRandom, VirtualClock } from "../../base/virtual.ts";
-import { keysOf, must, put, take, write } from "../contract/ledger-case.ts";
+import { ends, keysOf, must, put, take, write } from "../contract/ledger-case.ts";
 import { onSmallDisk } from "../contract/small-disk.ts";
 import { ledgerContract } from "../ledger.contract.ts";
 import type { Ledger } from "../ledger.ts";
@@ -161,6 +161,27 @@ describe("sqlite ledger", () => {
     expect(refusal.message).toContain("start that one");
 
     expect((await refusalOf("/nonexistent/ledger.sqlite")).message).toContain("no such file");
+  });
+
+  test("[L13][L19] damaged while open: every call says so, and watches end", async () => {
+    const path = freshPath();
+    const first = await open(path);
+    for (let round = 0; round < 60; round++) {
+      await write(first, put(`/${round}`, "x".repeat(100_000)));
+    }
+    await first.close();
+    const ledger = await open(path);
+    const watch = must(await ledger.watch("", 0));
+    const whole = readFileSync(path);
+    writeFileSync(path, whole.fill(0xaa, 8 * 4096), { flag: "r+" });
+    const results = [
+      await ledger.list(""),
+      await ledger.get("/1"),
+      await ledger.grantLease(1000),
+      await ledger.transact({ conditions: [], writes: [put("/a")] }),
+    ];
+    for (const result of results) expect(result.ok ? "fine" : result.error.code).toBe("corrupt");
+    expect(await ends(watch)).toBe(true);
   });
 
   test("[L19] a file that another process holds is refused, and free once that one died", async () => {

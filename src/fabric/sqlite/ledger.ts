@@ -91,7 +91,19 @@ class SqliteLedger implements Ledger {
     this.#leases = new Leases(clock, (lease) => this.#dropKeys(lease));
     const bounds = { revisions: historyRevisions, bytes: historyBytes };
     this.#store = new SqliteStore(database, bounds, (lease) => this.#leases.has(lease));
-    this.#watches = new Watches(this.#store);
+    const store = this.#store;
+    this.#watches = new Watches({
+      get revision() {
+        return store.revision;
+      },
+      get compacted() {
+        return store.compacted;
+      },
+      read: (prefix, after, through) => {
+        const batches = this.#read("reading the history", () => store.read(prefix, after, through));
+        return batches.ok ? batches.value : null;
+      },
+    });
   }
 
   /** The file was free, so whoever held a lease in it is dead. */

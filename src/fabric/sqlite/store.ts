@@ -2,7 +2,6 @@ import type { Database, Statement } from "bun:sqlite";
 import { assert } from "../../base/assert.ts";
 import type { Change, ChangeBatch, Entry, LeaseId, Revision } from "../ledger.ts";
 import { changedKey, type LedgerState, type PlannedChange, prefixEnd } from "../transaction.ts";
-import type { History } from "../watches.ts";
 
 export interface HistoryBounds {
   readonly revisions: number;
@@ -27,7 +26,7 @@ type ChangeRow = [revision: number, key: string, value: string | null, createRev
  * The ledger's tables. Between `begin` and `commit` or `rollback` it shows what is being
  * written; nothing else may run in between.
  */
-export class SqliteStore implements LedgerState, History {
+export class SqliteStore implements LedgerState {
   revision: Revision;
   compacted: Revision;
   readonly hasLease: (lease: LeaseId) => boolean;
