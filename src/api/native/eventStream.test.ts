@@ -5,12 +5,13 @@ import { defaultApiLimits } from "./services.ts";
 
 function setUp() {
   const clock = new VirtualClock();
+  const logged: string[] = [];
   const services = {
     clock,
     settings: { version: "0", hostNames: [], limits: { ...defaultApiLimits, heartbeatMs: 100 } },
-    log: () => {},
+    log: (event: string) => logged.push(event),
   };
-  return { clock, services, abort: new AbortController() };
+  return { clock, services, logged, abort: new AbortController() };
 }
 
 const format = (item: number) => ({ id: String(item), event: "n", data: item });
@@ -76,4 +77,18 @@ test("the stream ends with its source, and breaks with it", async () => {
   const stream = eventStream(services, new AbortController(), broken(), format);
   await expect(stream.text()).rejects.toThrow("lost");
   expect(clock.pending).toBe(0);
+});
+
+test("a source that ends because the client went is no news", async () => {
+  const { services, logged, abort } = setUp();
+  async function* untilAborted() {
+    yield 1;
+    await new Promise<void>((resolve) => abort.signal.addEventListener("abort", () => resolve()));
+  }
+  const reader = readerOf(eventStream(services, abort, untilAborted(), format));
+  await readChunk(reader);
+  await readChunk(reader);
+  await reader.cancel();
+  await Bun.sleep(10);
+  expect(logged).toEqual([]);
 });

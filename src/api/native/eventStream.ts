@@ -19,8 +19,10 @@ export function eventStream<Item>(
   const encoder = new TextEncoder();
   const iterator = items[Symbol.asyncIterator]();
   let heartbeat: { cancel(): void } | null = null;
+  let over = false;
 
   function stop(): void {
+    over = true;
     heartbeat?.cancel();
     abort.abort();
     void iterator.return?.()?.then(undefined, () => undefined);
@@ -37,6 +39,8 @@ export function eventStream<Item>(
       try {
         for (;;) {
           const next = await iterator.next();
+          // The client went while the source was silent.
+          if (over) return;
           if (next.done) {
             stop();
             controller.close();
@@ -48,6 +52,7 @@ export function eventStream<Item>(
           return;
         }
       } catch (cause) {
+        if (over) return;
         stop();
         services.log("api.stream-broke", { cause: String(cause) });
         controller.error(cause);

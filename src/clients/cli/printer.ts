@@ -49,7 +49,7 @@ export function createPrinter(context: CliContext, asJson: boolean): Printer {
       if (!asJson) write(text);
     },
     status(text) {
-      if (!moving) return;
+      if (!moving || text === statusText) return;
       statusText = text;
       if (text === null) {
         if (timer !== null) clearInterval(timer);

@@ -111,4 +111,5 @@ test("on a terminal: deploy moves a line, rm asks, exec gets one", async () => {
   expect(removed.code).toBe(0);
   const ran = await onTerminal(["exec", "shop", "--", "echo", "on a terminal"], "");
   expect(ran.stdout).toContain("echo on a terminal");
+  expect(ran.stdout).not.toContain("\x1b[K");
 });

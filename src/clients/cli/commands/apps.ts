@@ -169,7 +169,7 @@ async function statusAction(session: Session): ActionOutcome {
   const https = httpsPort === null ? "" : `, https on port ${httpsPort}`;
   printer.line(`lode ${version} at ${client.value.endpoint.apiUrl}`);
   printer.line(`apps at http://APP.${domain}:${httpPort}${https}`);
-  printer.line(`${apps} apps, ${instances} instances`);
+  printer.line(`${counted(apps, "app")}, ${counted(instances, "instance")}`);
   printer.table(
     ["node", "state", "cores", "memory", "instances"],
     nodes.map((node) => [
@@ -181,6 +181,10 @@ async function statusAction(session: Session): ActionOutcome {
     ]),
   );
   return done;
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 async function scaleAction(session: Session, args: readonly string[]): ActionOutcome {
@@ -203,7 +207,7 @@ async function scaleAction(session: Session, args: readonly string[]): ActionOut
     if (!answer.ok) return session.refusal(answer.error);
     scaled.push({ app, counts: answer.value.counts });
     for (const [process, count] of Object.entries(counts)) {
-      session.printer.progress(`${app}:${process} has ${count} instances`);
+      session.printer.progress(`${app}:${process} has ${counted(count, "instance")}`);
     }
   }
   if (session.asJson) session.printer.json(scaled);
