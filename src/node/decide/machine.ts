@@ -338,7 +338,8 @@ function failure(state: InstanceState, cause: ExitCause, ended: Ended, now: Time
 }
 
 function describeBackOff(cause: ExitCause, waitMs: number): string {
-  return `the app keeps failing (${describeCause(cause)}); next start in ${formatDurationMs(waitMs)}`;
+  const wait = formatDurationMs(waitMs);
+  return `the app keeps failing (${describeCause(cause)}); next start in ${wait}`;
 }
 
 function failed(

@@ -2,17 +2,12 @@ import { chmod, chown, mkdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { Clock, Random } from "../../base/time.ts";
 import { formatDurationMs } from "../../base/units.ts";
 import type { BuildStep } from "../../model/release.ts";
-import type { CgroupTree } from "../cgroup/cgroup.ts";
-import type { ExitWatcher } from "../linux/processes.ts";
-import type { Network } from "../network/network.ts";
-import { type CloudPaths, nodePaths } from "../paths.ts";
-import type { Sandbox } from "../sandbox/sandbox.ts";
-import { runJob } from "./job.ts";
+import { nodePaths } from "../paths.ts";
+import { type BuildDependencies, type BuildFailure, runJob } from "./job.ts";
 import { reasonOf } from "./layout.ts";
-import type { HostTools, Prepared } from "./specification.ts";
+import type { Prepared } from "./specification.ts";
 import { copyTree, ensureMountPoint, relativePathFault, removeTree, takeOver } from "./tree.ts";
 
 // Layers: the results of build steps, by cache key.
@@ -25,11 +20,6 @@ import { copyTree, ensureMountPoint, relativePathFault, removeTree, takeOver } f
 // step's inputs: no environment, no secrets, no cache that another job wrote.
 
 const concurrentJobs = 2;
-
-export interface BuildFailure {
-  readonly reason: string;
-  readonly logTail: readonly string[];
-}
 
 /** Told of a build that really happens. */
 export interface BuildListener {
@@ -47,19 +37,6 @@ export interface Builder {
   ): Promise<Result<Prepared, BuildFailure>>;
   /** Ends every job under way. */
   close(): Promise<void>;
-}
-
-export interface BuildDependencies {
-  readonly paths: CloudPaths;
-  readonly cgroups: CgroupTree;
-  readonly network: Network;
-  readonly sandbox: Sandbox;
-  readonly exits: ExitWatcher;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly tools: HostTools;
-  /** Builds run as this uid and the ones below it, one a job under way. */
-  readonly uidTop: number;
 }
 
 interface Job {

@@ -1,16 +1,36 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { Clock } from "../../base/time.ts";
+import type { Clock, Random } from "../../base/time.ts";
 import { formatBytes, formatDurationMs } from "../../base/units.ts";
 import { defaultLimits } from "../../model/limits.ts";
-import type { Cgroup } from "../cgroup/cgroup.ts";
+import type { Cgroup, CgroupTree } from "../cgroup/cgroup.ts";
+import type { ExitWatcher } from "../linux/processes.ts";
 import { watchGrowth } from "../logs/growth.ts";
 import { splitLines } from "../logs/lines.ts";
+import type { Network } from "../network/network.ts";
+import type { CloudPaths } from "../paths.ts";
 import { inside } from "../runtime/install.ts";
-import type { SandboxExit, SandboxSpec } from "../sandbox/sandbox.ts";
-import type { BuildDependencies, BuildFailure } from "./build.ts";
-import { baseEnvironment, toolBinds } from "./specification.ts";
+import type { Sandbox, SandboxExit, SandboxSpec } from "../sandbox/sandbox.ts";
+import { baseEnvironment, type HostTools, toolBinds } from "./specification.ts";
+
+export interface BuildFailure {
+  readonly reason: string;
+  readonly logTail: readonly string[];
+}
+
+export interface BuildDependencies {
+  readonly paths: CloudPaths;
+  readonly cgroups: CgroupTree;
+  readonly network: Network;
+  readonly sandbox: Sandbox;
+  readonly exits: ExitWatcher;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly tools: HostTools;
+  /** Builds run as this uid and the ones below it, one a job under way. */
+  readonly uidTop: number;
+}
 
 /** One build step in its sandbox: capped, with public network, on its own uid. */
 export interface JobRequest {

@@ -75,7 +75,7 @@ function unlinkIfThere(path: string): void {
   }
 }
 
-/** Waits until `endpoint` answers as the health check wants; when aborted before, the last failure. */
+/** Waits until `endpoint` answers as the check wants; when aborted before, the last failure. */
 export async function answers(
   endpoint: Endpoint,
   check: HealthCheck | null,

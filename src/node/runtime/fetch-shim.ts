@@ -28,9 +28,10 @@ async function load(entry: string): Promise<App> {
   if (app !== null && app !== undefined && typeof app.fetch === "function") return app as App;
   const found = Object.keys(module);
   const exports = found.length === 0 ? "nothing" : found.join(", ");
+  const example = 'export default { fetch(request) { return new Response("hello") } }';
   return fail(
     `${entry} must have a default export with a fetch function, such as ` +
-      `\`export default { fetch(request) { return new Response("hello") } }\`; it exports ${exports}`,
+      `\`${example}\`; it exports ${exports}`,
   );
 }
 

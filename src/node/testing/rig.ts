@@ -340,11 +340,11 @@ export async function wake(cloud: Cloud, { instance }: Assignment): Promise<Wake
 }
 
 export const helloFetch = `export default {
-  fetch: (request: Request) => new Response("hello from " + process.env.LODE_APP + " " + process.pid),
+  fetch: () => new Response("hello from " + process.env.LODE_APP + " " + process.pid),
 };`;
 export const fetchApp: AppOptions = { command: { kind: "fetch", entry: "app.ts" }, listen: "unix" };
 export const nodeServer = `
 const http = require("node:http");
-http.createServer((_, response) => response.end("node " + process.env.PORT + " " + process.env.SECRET))
-  .listen(process.env.PORT, process.env.HOST);
+const { PORT, HOST, SECRET } = process.env;
+http.createServer((_, response) => response.end("node " + PORT + " " + SECRET)).listen(PORT, HOST);
 process.on("SIGTERM", () => process.exit(0));`;
