@@ -362,7 +362,7 @@ describe("logs, exec and run", () => {
     await cloud.deploy(folder, "flooding");
     await Bun.sleep(3000);
     expect((await cloud.get("probe")).status).toBe(200);
-    const bytes = Bun.spawnSync(["du", "-sb", join(cloud.dataDirectory, "node", "logs")]);
+    const bytes = Bun.spawnSync(["du", "-sB1", join(cloud.dataDirectory, "node", "logs")]);
     expect(Number(bytes.stdout.toString().split("\t")[0])).toBeLessThan(512 << 20);
     await cloud.ok(["rm", "flooding", "--yes"]);
   });
