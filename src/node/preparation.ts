@@ -4,7 +4,8 @@ import type { Clock } from "../base/time.ts";
 import type { Wire } from "../fabric/wire.ts";
 import type { Release } from "../model/release.ts";
 import { type DeploymentEvent, subjects } from "../model/wire.ts";
-import type { Builder, BuildFailure, BuildListener } from "./drivers/build.ts";
+import type { Builder, BuildListener } from "./drivers/build.ts";
+import type { BuildFailure } from "./drivers/job.ts";
 import type { Layout } from "./drivers/layout.ts";
 import type { Prepared } from "./drivers/specification.ts";
 
