@@ -75,6 +75,7 @@ export class LinuxNetwork implements Network {
   readonly #namespaces = new Map<number, number | null>();
   readonly #bridges = new Map<number, Promise<void>>();
   readonly #lastOffsets = new Map<number, number>();
+  readonly #waiters: PromiseWithResolvers<NetworkSlot>[] = [];
   #resolversVersion = "";
   #refilling: Promise<void> | null = null;
   #guard: Timer | null = null;
@@ -113,8 +114,7 @@ export class LinuxNetwork implements Network {
     assert(!this.#closed, "acquire on a closed network");
     await this.#refreshResolvers();
     this.#wakeRested();
-    const slot = this.#ready.shift() ?? (await this.#make(1))[0];
-    assert(slot !== undefined, "a slot was made");
+    const slot = this.#ready.shift() ?? (await this.#wait());
     const rules = egressRules(this.#state.cloud, slot, egress);
     this.#given.set(slot.name, slot);
     this.#refill();
@@ -174,21 +174,37 @@ export class LinuxNetwork implements Network {
     assert(left.length === 0, `network of cloud ${cloud}: ${left.join(", ")} could not be removed`);
   }
 
-  /** In the background. What fails here fails again, and is told, when a slot is wanted. */
+  /** Many starts at once share batches: tools are started per batch, not per slot. */
+  #wait(): Promise<NetworkSlot> {
+    const waiter = Promise.withResolvers<NetworkSlot>();
+    this.#waiters.push(waiter);
+    this.#refill();
+    return waiter.promise;
+  }
+
+  /** In the background. What fails is told to those who wait; with nobody waiting, later. */
   #refill(): void {
     if (this.#refilling !== null || this.#closed) return;
     this.#refilling = this.#fillPool()
-      .catch(() => undefined)
+      .catch((error: unknown) => {
+        for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+      })
       .then(() => {
         this.#refilling = null;
+        if (this.#waiters.length > 0) this.#refill();
       });
   }
 
   async #fillPool(): Promise<void> {
     for (;;) {
       this.#wakeRested();
-      const missing = this.#state.poolSize - this.#ready.length;
-      if (missing <= 0 || this.#closed) return;
+      while (this.#waiters.length > 0 && this.#ready.length > 0) {
+        const slot = this.#ready.shift();
+        if (slot !== undefined) this.#waiters.shift()?.resolve(slot);
+      }
+      const waiting = this.#waiters.length;
+      const missing = waiting > 0 ? waiting : this.#state.poolSize - this.#ready.length;
+      if (missing <= 0 || (this.#closed && waiting === 0)) return;
       this.#ready.push(...(await this.#make(Math.min(missing, slotsPerBatch))));
     }
   }
