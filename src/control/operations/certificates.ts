@@ -70,7 +70,7 @@ export async function removeCertificate(context: Context, name: string): Outcome
 }
 
 /** Refuses what a gateway could not serve with. */
-function parseCertificate(given: Given, now: Timestamp): Result<Parsed, OperationError> {
+export function parseCertificate(given: Given, now: Timestamp): Result<Parsed, OperationError> {
   const blocks = given.certificateChain.match(
     /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g,
   );
