@@ -92,7 +92,8 @@ export function parseCertificate(given: Given, now: Timestamp): Result<Parsed, O
     return issuer !== undefined && !one.checkIssued(issuer);
   });
   if (broken !== -1) {
-    const message = `certificate ${broken + 2} of the chain did not issue certificate ${broken + 1}`;
+    const [issuer, issued] = [broken + 2, broken + 1];
+    const message = `certificate ${issuer} of the chain did not issue certificate ${issued}`;
     return refuse("invalid", message, "order them from the server's own to its issuers");
   }
   const key = attempt(() => createPrivateKey(given.privateKey));
