@@ -1,8 +1,6 @@
+import { dlopen, FFIType } from "bun:ffi";
 import { readdirSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
-
-/** Microseconds per clock tick of /proc/PID/stat: USER_HZ is 100 on every Linux port in use. */
-const tickUs = 10_000;
 
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
@@ -65,39 +63,31 @@ export function treeOf(pid: number): number[] {
 }
 
 function parentOf(pid: number): number | null {
-  const fields = statFields(pid);
-  return fields === null ? null : Number(fields[1]);
-}
-
-/** Fields of /proc/PID/stat from the third (state) on; null when it is gone. */
-function statFields(pid: number): string[] | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    // The name in parentheses may hold anything; after it come state and parent.
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
   } catch {
     return null;
   }
 }
 
+const libc = dlopen("libc.so.6", {
+  clock_gettime: { args: [FFIType.i32, FFIType.ptr], returns: FFIType.i32 },
+});
+
 /**
- * CPU time of the processes in microseconds. /proc/PID/schedstat counts nanoseconds per
- * thread; summed over threads it is exact where clock ticks (10 ms) are coarse.
+ * CPU time of the processes in microseconds, by the CPU clock of each: it counts nanoseconds
+ * and keeps what ended threads used. The clock's number is made as in clock_getcpuclockid(3).
  */
 export function cpuTimeUs(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => sum + cpuTimeOfUs(pid), 0);
-}
-
-function cpuTimeOfUs(pid: number): number {
-  try {
-    const threads = readdirSync(`/proc/${pid}/task`);
-    const nanoseconds = threads.map((thread) =>
-      Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "latin1").split(" ")[0]),
-    );
-    return nanoseconds.reduce((sum, time) => sum + time, 0) / 1000;
-  } catch {
-    const fields = statFields(pid);
-    return fields === null ? 0 : (Number(fields[11]) + Number(fields[12])) * tickUs;
+  const time = new BigInt64Array(2);
+  let sum = 0;
+  for (const pid of pids) {
+    if (libc.symbols.clock_gettime((~pid << 3) | 2, time) !== 0) continue;
+    sum += Number(time[0]) * 1e6 + Number(time[1]) / 1e3;
   }
+  return sum;
 }
 
 /** Proportional set size of the processes in bytes. */
