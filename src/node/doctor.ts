@@ -1,5 +1,6 @@
 import { accessSync, closeSync, constants, existsSync, readFileSync } from "node:fs";
-import { mkdir, rm, statfs } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, statfs } from "node:fs/promises";
+import { join } from "node:path";
 import type { Clock, Random } from "../base/time.ts";
 import { formatBytes } from "../base/units.ts";
 import type { CgroupTree } from "./cgroup/cgroup.ts";
@@ -8,6 +9,7 @@ import { type KernelEvents, openKernelEvents } from "./linux/kernel-events.ts";
 import { listenTcp } from "./linux/sockets.ts";
 import { type OpenedNetwork, openNetwork } from "./network/open.ts";
 import { readResolvers } from "./network/resolvers.ts";
+import { installTools } from "./runtime/tools.ts";
 import { openSandbox } from "./sandbox/open.ts";
 
 export interface DiagnoseOptions {
@@ -212,6 +214,9 @@ async function tryNetwork(shared: Shared, found: Diagnosis[]): Promise<OpenedNet
   return network.value;
 }
 
+/** Everyone may pass through it, and it is no tmpfs: Bun alone has 90 MB. */
+const scratchParent = "/var/tmp";
+
 async function trySandbox(
   shared: Shared,
   cgroups: CgroupTree,
@@ -219,7 +224,10 @@ async function trySandbox(
 ): Promise<Diagnosis> {
   const sandbox = openSandbox({ ...shared, nameServers, cgroups, network });
   if (!sandbox.ok) return bad("sandbox", sandbox.error, "apt install bubblewrap libseccomp2");
-  const missing = await sandbox.value.selfTest();
+  const scratch = await mkdtemp(join(scratchParent, "lode-doctor-"));
+  const missing = await sandbox.value
+    .selfTest(installTools(scratch).bun)
+    .finally(() => rm(scratch, { recursive: true, force: true }));
   return missing === null
     ? good("sandbox", "a program was started and could not get out")
     : bad("sandbox", missing, "run on the host itself; see the checks above");

@@ -9,8 +9,6 @@ import { installTools } from "./runtime/tools.ts";
 
 /** Makes the node's folders, with who may enter them, and what sandboxes share. */
 export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
-  // What Lode lays out for apps must be readable to them whatever the caller's umask was.
-  process.umask(0o022);
   // Apps pass through these to what is theirs, and can list none of them.
   const passed = [
     paths.data,

@@ -49,6 +49,8 @@ export async function up(
   if (process.getuid?.() !== 0) {
     return err(`lode up needs root to make sandboxes; run "sudo lode up"`);
   }
+  // Whatever the caller's: apps must be able to pass through the folders made from here on.
+  process.umask(0o022);
   const directory = prepareDataDirectory(options.dataDirectory);
   if (!directory.ok) return directory;
   const lock = lockDataDirectory(options.dataDirectory);
@@ -122,7 +124,8 @@ class Starting {
     const machine = await openMachine(paths, this.#around.clock, networkPoolSize);
     if (!machine.ok) return machine;
     this.#undo.push(() => machine.value.close());
-    const missing = await machine.value.sandbox.selfTest();
+    const { bun } = installTools(nodePaths.runtime(paths));
+    const missing = await machine.value.sandbox.selfTest(bun);
     if (missing !== null) {
       return err(`the sandbox does not hold here: ${missing}; "lode doctor" tells more`);
     }

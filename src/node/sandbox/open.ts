@@ -44,7 +44,7 @@ export function openSandbox(options: OpenSandboxOptions): Result<Sandbox, string
       startChain({ host, seccompFile, spec, cgroup, io, childPid }),
     exitOf,
     childPidOf,
-    selfTest: () => runSelfTest({ ...options, sandbox }),
+    selfTest: (runtime) => runSelfTest({ ...options, sandbox, runtime }),
   };
   return ok(sandbox);
 }

@@ -132,7 +132,7 @@ async function childOf(running: Running): Promise<number> {
 }
 
 test("the self-test holds", async () => {
-  expect(await sandbox.selfTest()).toBeNull();
+  expect(await sandbox.selfTest(process.execPath)).toBeNull();
 });
 
 test("a program is an unprivileged user alone in its namespaces", async () => {

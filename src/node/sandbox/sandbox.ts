@@ -77,6 +77,9 @@ export interface Sandbox {
   exitOf(statusFile: string): Promise<SandboxExit>;
   /** The program's pid as the host sees it, once known. */
   childPidOf(statusFile: string): Promise<number | null>;
-  /** Starts a probe under the full chain; null when it holds, else what is missing. */
-  selfTest(): Promise<string | null>;
+  /**
+   * Starts a probe under the full chain; null when it holds, else what is missing. `runtime` is
+   * a Bun, or this very executable, where any uid can reach it.
+   */
+  selfTest(runtime: string): Promise<string | null>;
 }

@@ -1,4 +1,4 @@
-import { closeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../base/time.ts";
@@ -14,6 +14,8 @@ export interface SelfTestOptions {
   readonly network: Network;
   readonly runDirectory: string;
   readonly clock: Clock;
+  /** This very executable, which acts as Bun when told so, where any uid can reach it. */
+  readonly runtime: string;
 }
 
 /** A host uid that no app has: those are handed out from below. */
@@ -52,10 +54,11 @@ async function probeWith(
   const listener = Bun.listen({ hostname: gatewayAddress, port: 0, socket: { data: () => {} } });
   const output = makePipe();
   const errors = makePipe();
-  const spec = probeSpec(slot, [gatewayAddress, String(listener.port)]);
+  const start = makePipe();
+  const spec = probeSpec(options.runtime, slot, [gatewayAddress, String(listener.port)]);
   const io = {
     statusFile: join(directory, "status"),
-    stdin: null,
+    stdin: start.read,
     stdout: output.write,
     stderr: errors.write,
   };
@@ -63,6 +66,7 @@ async function probeWith(
   try {
     const launched = await options.sandbox.launch(spec, cgroup, io);
     const members = await cgroup.pids();
+    writeSync(start.write, "\n");
     for (const descriptor of [output.write, errors.write]) closeSync(descriptor);
     const [text, complaint] = await Promise.all([readAll(output.read), readAll(errors.read)]);
     if (!members.includes(launched.monitorPid)) return "the chain did not join its cgroup";
@@ -72,22 +76,24 @@ async function probeWith(
   } finally {
     expiry.cancel();
     listener.stop(true);
-    for (const descriptor of [output.read, errors.read]) closeSync(descriptor);
+    for (const descriptor of [output.read, errors.read, start.read, start.write]) {
+      closeSync(descriptor);
+    }
   }
 }
 
-/** The runtime is this very executable, which acts as Bun when told so. */
-function probeSpec(slot: NetworkSlot, args: readonly string[]): SandboxSpec {
+/** The probe waits for a line, so that it is still there when its cgroup is looked at. */
+function probeSpec(source: string, slot: NetworkSlot, args: readonly string[]): SandboxSpec {
   const runtime = "/lode/bun";
   return {
     uid: probeUid,
     hostname: "self-test",
     network: slot,
-    binds: [{ source: process.execPath, destination: runtime, writable: false }],
+    binds: [{ source, destination: runtime, writable: false }],
     tmpBytes: 16 * 1024 * 1024,
     workingDirectory: "/tmp",
     env: { PATH: "/usr/bin:/bin", HOME: "/tmp", BUN_BE_BUN: "1" },
-    argv: [runtime, "-e", probeSource, ...args],
+    argv: ["/bin/sh", "-c", 'read -r go; exec "$@"', "sh", runtime, "-e", probeSource, ...args],
     openFiles: 1024,
   };
 }
