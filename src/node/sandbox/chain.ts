@@ -88,12 +88,13 @@ export function startChain(request: ChainRequest): LaunchedSandbox {
     const network = networkToEnter(spec, request.childPid);
     const child = network === null ? spawn() : inNetworkNamespace(network, spawn);
     child.unref();
+    // Read before the gate opens: it would wait for the exec that comes then.
+    const monitorStartTicks = readStartTicks(child.pid);
+    assert(monitorStartTicks !== null, `the child ${child.pid} that was just started has a start`);
     if (gate !== null) {
       for (const path of request.cgroup.joinPaths) mustWrite(path, String(child.pid));
       writeSync(gate.write, "\n");
     }
-    const monitorStartTicks = readStartTicks(child.pid);
-    assert(monitorStartTicks !== null, `the child ${child.pid} that was just started has a start`);
     return { monitorPid: child.pid, monitorStartTicks };
   } finally {
     for (const descriptor of opened) closeSync(descriptor);
