@@ -10,7 +10,7 @@ import {
   runningAt,
   startRig,
   tcp,
-} from "./harness.ts";
+} from "./testing/harness.ts";
 
 setDefaultTimeout(30_000);
 

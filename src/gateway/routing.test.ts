@@ -14,7 +14,7 @@ import {
   runningAt,
   startRig,
   tcp,
-} from "./harness.ts";
+} from "./testing/harness.ts";
 
 setDefaultTimeout(30_000);
 

@@ -3,16 +3,16 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Socket } from "bun";
-import { createMemoryWire } from "../fabric/memory/wire.ts";
-import { systemClock, systemRandom } from "../fabric/system.ts";
-import type { Wire } from "../fabric/wire.ts";
-import type { Endpoint } from "../model/instance.ts";
-import type { AppName, InstanceId, NodeName, ProjectName } from "../model/names.ts";
-import type { AppRoute, Certificate, RouteInstance, RouteTable } from "../model/route.ts";
-import { subjects, type WakeReply } from "../model/wire.ts";
-import { type Gateway, startGateway } from "./gateway.ts";
-import type { GatewayLimits } from "./limits.ts";
-import { createLoadTable } from "./load/table.ts";
+import { createMemoryWire } from "../../fabric/memory/wire.ts";
+import { systemClock, systemRandom } from "../../fabric/system.ts";
+import type { Wire } from "../../fabric/wire.ts";
+import type { Endpoint } from "../../model/instance.ts";
+import type { AppName, InstanceId, NodeName, ProjectName } from "../../model/names.ts";
+import type { AppRoute, Certificate, RouteInstance, RouteTable } from "../../model/route.ts";
+import { subjects, type WakeReply } from "../../model/wire.ts";
+import { type Gateway, startGateway } from "../gateway.ts";
+import type { GatewayLimits } from "../limits.ts";
+import { createLoadTable } from "../load/table.ts";
 
 const libc = dlopen("libc.so.6", {
   socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
