@@ -1,4 +1,3 @@
-import pc from "picocolors";
 import { err, ok, type Result } from "../base/result.ts";
 import { type Diagnosis, diagnose } from "../node/doctor.ts";
 import { lockDataDirectory } from "./lock.ts";
@@ -27,7 +26,7 @@ export async function examine(
 /** One line a check, with the remedy below one that failed. */
 export function formatReport({ healthy, checks }: DoctorReport): string {
   const lines = checks.flatMap(({ check, ok: good, detail, remedy }) => [
-    `${good ? pc.green("ok  ") : pc.red("FAIL")} ${check}: ${detail}`,
+    `${good ? "ok  " : "FAIL"} ${check}: ${detail}`,
     ...(good ? [] : [`     → ${remedy}`]),
   ]);
   const failed = checks.filter((check) => !check.ok).length;
