@@ -14,8 +14,9 @@ const retryMs = 1_000;
  *
  * The record's revision is the fencing token: every planned transaction is conditional on it,
  * so that a leader which does not know yet that it was replaced writes nothing. A record of
- * this replica's own name is from an earlier life of it, which cannot be alive any more: it is
- * taken over at once, so that a restart does not wait for a lease to run out.
+ * this replica's own name that was there when this life began is from an earlier life, which
+ * cannot be alive any more: it is taken over at once, so that a restart does not wait for a
+ * lease to run out.
  */
 export class Leadership {
   readonly #ledger: Ledger;
@@ -25,6 +26,8 @@ export class Leadership {
   readonly #onChange: () => void;
   #lease: Lease | null = null;
   #token: number | null = null;
+  /** The ledger's revision when this life began. */
+  #bornAt: number | null = null;
   #bidding = false;
   #retry: Timer | null = null;
   #renewal: Timer | null = null;
@@ -58,8 +61,10 @@ export class Leadership {
       if (!isBehind) this.#stepDown();
     }
     if (this.#token !== null || this.#bidding || this.#closed) return;
-    const isMine = record?.value === this.#replica;
-    if (record !== null && !isMine) return;
+    this.#bornAt ??= this.#state.snapshot.revision;
+    const isFromEarlierLife =
+      record !== null && record.value === this.#replica && record.modRevision <= this.#bornAt;
+    if (record !== null && !isFromEarlierLife) return;
     this.#bidding = true;
     await this.#bid(
       record === null
