@@ -56,6 +56,10 @@ export function openAccessLog(
   return new FileLog(join(directory, `access-${id}.log`), clock, options);
 }
 
+/** Room for a line at its longest: a code unit takes at most three bytes. */
+const bytesPerUnitMax = 3;
+const bufferBytesAtFirst = 64 * 1024;
+
 class FileLog implements AccessLog {
   dropped = 0;
   private readonly path: string;
@@ -63,7 +67,12 @@ class FileLog implements AccessLog {
   private readonly options: AccessLogOptions;
   private descriptor: number | null = null;
   private fileBytes = 0;
-  private lines = "";
+  /** Lines as bytes at once: strings kept for a while would be the collector's to move. */
+  private buffer: Buffer;
+  private used = 0;
+  /** The buffer being written, and one that waits its turn. */
+  private written: Buffer | null = null;
+  private spare: Buffer | null = null;
   private timer: Timer | null = null;
   private writing = false;
   private closed = false;
@@ -74,18 +83,33 @@ class FileLog implements AccessLog {
     this.path = path;
     this.clock = clock;
     this.options = options;
+    this.buffer = Buffer.allocUnsafe(Math.min(bufferBytesAtFirst, options.bufferBytesMax));
   }
 
   write(record: AccessRecord): void {
-    if (this.closed || this.lines.length > this.options.bufferBytesMax) {
+    if (this.closed || !this.append(lineOf(record))) {
       this.dropped += 1;
       return;
     }
-    this.lines += lineOf(record);
     this.timer ??= this.clock.after(this.options.flushMs, () => {
       this.timer = null;
       this.flush();
     });
+  }
+
+  /** False: there is no room, because the disk is slow. */
+  private append(line: string): boolean {
+    const needed = this.used + line.length * bytesPerUnitMax;
+    if (needed > this.buffer.length) {
+      if (needed > this.options.bufferBytesMax) return false;
+      const grown = Buffer.allocUnsafe(
+        Math.min(this.options.bufferBytesMax, Math.max(needed, this.buffer.length * 2)),
+      );
+      this.buffer.copy(grown, 0, 0, this.used);
+      this.buffer = grown;
+    }
+    this.used += this.buffer.write(line, this.used, "utf8");
+    return true;
   }
 
   close(): Promise<void> {
@@ -120,36 +144,41 @@ class FileLog implements AccessLog {
       this.writing = true;
       this.writeFrom(this.openFor(bytes.length), bytes, 0);
     } catch {
-      this.settle(bytes);
+      this.settle(bytes, true);
     }
   }
 
   private writeFrom(descriptor: number, bytes: Buffer, offset: number): void {
     write(descriptor, bytes, offset, bytes.length - offset, null, (error, written) => {
-      if (error !== null) return this.settle(bytes);
+      if (error !== null) return this.settle(bytes, true);
       this.fileBytes += written;
       if (offset + written < bytes.length) this.writeFrom(descriptor, bytes, offset + written);
-      else this.settle(null);
+      else this.settle(bytes, false);
     });
   }
 
   /** A full or failing disk costs log lines, never requests. */
-  private settle(lost: Buffer | null): void {
+  private settle(bytes: Buffer, failed: boolean): void {
     this.writing = false;
-    if (lost !== null) this.dropped += lost.toString().split("\n").length - 1;
+    if (failed) this.dropped += bytes.toString().split("\n").length - 1;
+    this.spare = this.written;
+    this.written = null;
     if (this.closed) this.finish();
-    else if (this.lines !== "") this.flush();
+    else if (this.used > 0) this.flush();
   }
 
   private takeLines(): Buffer | null {
-    if (this.lines === "") return null;
+    if (this.used === 0) return null;
     if (this.dropped > this.droppedReported) {
       const lost = this.dropped - this.droppedReported;
-      this.lines += `${JSON.stringify({ at: this.clock.now(), droppedLines: lost })}\n`;
-      this.droppedReported = this.dropped;
+      const line = `${JSON.stringify({ at: this.clock.now(), droppedLines: lost })}\n`;
+      if (this.append(line)) this.droppedReported = this.dropped;
     }
-    const bytes = Buffer.from(this.lines);
-    this.lines = "";
+    const bytes = this.buffer.subarray(0, this.used);
+    this.written = this.buffer;
+    this.buffer = this.spare ?? Buffer.allocUnsafe(this.buffer.length);
+    this.spare = null;
+    this.used = 0;
     return bytes;
   }
 
