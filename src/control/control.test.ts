@@ -45,11 +45,17 @@ async function deployed(
   await serves(app, release);
 }
 
+/** Watched from wherever it stands to its end, while time goes on. */
 async function eventsOf(app: string, release: number): Promise<DeploymentEvent[]> {
   const { signal } = new AbortController();
   const watched = await world.control.operations.watchDeployment(world.ref(app), release, signal);
   const events: DeploymentEvent[] = [];
-  for await (const event of must(watched)) events.push(event);
+  let ended = false;
+  void (async () => {
+    for await (const event of must(watched)) events.push(event);
+    ended = true;
+  })();
+  await world.until("the deployment ended", () => ended);
   return events;
 }
 
@@ -107,7 +113,7 @@ test("a failing release says why and leaves the old one serving", async () => {
   });
   await deployed("hello");
   must(await world.deploy("hello", helloFiles));
-  const events = await eventsOf2("hello", 2);
+  const events = await eventsOf("hello", 2);
   expect(events.at(-1)).toMatchObject({
     kind: "end",
     state: "failed",
@@ -118,16 +124,6 @@ test("a failing release says why and leaves the old one serving", async () => {
   const release = must(await world.control.operations.getRelease(world.ref("hello"), 2));
   expect(release.deployment).toMatchObject({ state: "failed", stage: "start" });
 });
-
-/** Watches from before the end, while time goes on. */
-async function eventsOf2(app: string, release: number): Promise<DeploymentEvent[]> {
-  let events: DeploymentEvent[] | null = null;
-  void eventsOf(app, release).then((all) => {
-    events = all;
-  });
-  await world.until("the deployment ended", () => events !== null);
-  return events ?? [];
-}
 
 test("a first release that fails explains itself on the error page", async () => {
   await makeWorld({ fateOf: () => ({ kind: "fails", reason: "no such file" }) });
