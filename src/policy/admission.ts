@@ -1,4 +1,5 @@
 import { formatBytes } from "../base/units.ts";
+import { checkBounds } from "../model/bounds.ts";
 import type { NodeCapacity } from "../model/instance.ts";
 import type { Bounds, Limits } from "../model/limits.ts";
 
@@ -26,36 +27,19 @@ export function denyBounds(limits: {
   readonly cpu?: Bounds;
   readonly memory?: Bounds;
 }): Denial | null {
-  return (
-    denyOne("cpu", limits.cpu, (cores) => `${cores} cores`) ??
-    denyOne("memory", limits.memory, formatBytes)
-  );
+  return denyOne("cpu", limits.cpu) ?? denyOne("memory", limits.memory);
 }
 
-function denyOne(
-  name: string,
-  bounds: Bounds | undefined,
-  format: (amount: number) => string,
-): Denial | null {
+function denyOne(name: string, bounds: Bounds | undefined): Denial | null {
   if (bounds === undefined) return null;
-  const given = (["min", "max", "burst"] as const).flatMap((bound) => {
+  for (const bound of ["min", "max", "burst"] as const) {
     const amount = bounds[bound];
-    return amount === null ? [] : [{ bound, amount }];
-  });
-  for (const { bound, amount } of given) {
-    if (Number.isFinite(amount) && amount > 0) continue;
+    if (amount === null || (Number.isFinite(amount) && amount > 0)) continue;
     const message = `the ${bound} of ${name} is ${amount}, which is not an amount above 0`;
     return { message, remedy: `leave ${bound} empty to lift it` };
   }
-  for (const [index, lower] of given.entries()) {
-    const upper = given[index + 1];
-    if (upper === undefined || lower.amount <= upper.amount) continue;
-    const message =
-      `the ${lower.bound} of ${name}, ${format(lower.amount)}, ` +
-      `is above its ${upper.bound}, ${format(upper.amount)}`;
-    return { message, remedy: "write them as min ≤ max ≤ burst" };
-  }
-  return null;
+  const checked = checkBounds(bounds, name);
+  return checked.ok ? null : { message: checked.error, remedy: "write min ≤ max ≤ burst" };
 }
 
 /** May the app's instances get these limits where they are? Null: yes. */
