@@ -142,6 +142,46 @@ describe("lode dies and comes back", () => {
   });
 });
 
+test("kill -9 again and again, while things change: nothing acknowledged is lost", async () => {
+  const load = steadyLoad({
+    port: cloud.httpPort,
+    host: cloud.host("noder"),
+    clients: 2,
+    pauseMs: 10,
+  });
+  const acknowledged: string[] = [];
+  for (let round = 0; round < 5; round++) {
+    let changing = true;
+    const changes = (async () => {
+      for (let change = 0; changing; change++) {
+        const key = `ROUND_${round}_${change}`;
+        const response = await cloud
+          .api("/v1/projects/default/apps/hello/env", {
+            method: "PATCH",
+            headers: { "content-type": "application/json" },
+            body: JSON.stringify({ changes: { [key]: "set" } }),
+          })
+          .catch(() => null);
+        if (response?.status === 200) acknowledged.push(key);
+      }
+    })();
+    await Bun.sleep(100 + Math.random() * 900);
+    await cloud.signal("SIGKILL");
+    changing = false;
+    await changes;
+    await cloud.bringUp();
+  }
+  const env = JSON.parse(await cloud.ok(["env", "--app", "hello", "--json"]));
+  expect(acknowledged.length).toBeGreaterThan(5);
+  expect(acknowledged.filter((key) => env[key] !== "set")).toEqual([]);
+  expect((await load.stop()).errors).toEqual([]);
+  await until("hello has settled", async () => {
+    const rows = await cloud.ps("hello");
+    return rows.length === 1 && rows[0]?.state === "running";
+  });
+  expect((await cloud.get("hello")).status).toBe(200);
+});
+
 test("Ctrl-C stops the cloud and its apps, says so, and leaves nothing", async () => {
   const other = await Cloud.start();
   await other.deploy(await other.folder({ "index.ts": hello }), "hello");
@@ -188,10 +228,13 @@ describe("what goes wrong before it begins", () => {
     command[at] = `${cloud.scratch}/third`;
     command[command.indexOf("--http-port") + 1] = String(httpPort);
     expectRefusal(await upWith(command), new RegExp(String(cloud.apiPort)));
+    const left: string[] = [];
     for (const directory of ["second", "third"].map((name) => `${cloud.scratch}/${name}`)) {
       const { cloud: id } = await Bun.file(`${directory}/cloud.json`).json();
-      expect(leftovers(id, directory)).toEqual([]);
+      left.push(...leftovers(id, directory));
+      await run([command[0] ?? "", "down"], { env: { LODE_DATA_DIR: directory } });
     }
+    expect(left).toEqual([]);
   });
 
   test("not root", async () => {

@@ -70,9 +70,11 @@ export function leftovers(cloud: string, dataDirectory: string): string[] {
     for (const line of lines) if (line.includes(cloud)) found.push(`${kind}: ${line}`);
   };
   for (const pid of processIds()) {
-    const where = `${commandLineOf(pid)} ${cgroupsOf(pid)}`;
-    if (pid !== process.pid && (where.includes(`lode-${cloud}`) || where.includes(dataDirectory))) {
-      found.push(`process: ${pid} ${commandLineOf(pid)}`);
+    // A hierarchy's name may hold the cloud's, too: what counts is the path in it.
+    const isInside = cgroupsOf(pid).includes(`:/lode-${cloud}`);
+    const command = commandLineOf(pid) ?? "";
+    if (pid !== process.pid && (isInside || command.includes(dataDirectory))) {
+      found.push(`process: ${pid} ${command}`);
     }
   }
   const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
