@@ -300,6 +300,8 @@ class GatewaySet implements Gateways {
       workingDirectory: "/",
       env: {
         HOME: "/data",
+        // One collector thread: a gateway has one core, and each further marker costs 5 MB.
+        BUN_JSC_numberOfGCMarkers: "1",
         LODE_GATEWAY: JSON.stringify(this.#argumentsOf(slot)),
       },
       argv: program.argv,
