@@ -232,7 +232,7 @@ describe("what goes wrong before it begins", () => {
     for (const directory of ["second", "third"].map((name) => `${cloud.scratch}/${name}`)) {
       const { cloud: id } = await Bun.file(`${directory}/cloud.json`).json();
       left.push(...leftovers(id, directory));
-      await run([command[0] ?? "", "down"], { env: { LODE_DATA_DIR: directory } });
+      await run([cloud.program, "down"], { env: { LODE_DATA_DIR: directory } });
     }
     expect(left).toEqual([]);
   });
@@ -249,7 +249,7 @@ describe("what goes wrong before it begins", () => {
   });
 
   test("no cloud to talk to", async () => {
-    const result = await run([cloud.upCommand()[0] ?? "", "ps"], {
+    const result = await run([cloud.program, "ps"], {
       env: { LODE_DATA_DIR: `${cloud.scratch}/none` },
     });
     expectRefusal(result, /lode up/);

@@ -6,7 +6,6 @@ import { cgroupsOf, freePorts, isAlive, leftovers, processIds, programOf, until 
 import { type Answer, ChatClient, type RequestOptions, request } from "./http.ts";
 
 export const repository = resolve(import.meta.dir, "../..");
-const lode = join(repository, "lode");
 
 export interface CommandResult {
   readonly code: number;
@@ -49,6 +48,8 @@ export interface CloudOptions {
   /** Instead of a temporary one; whoever names it removes it. */
   readonly dataDirectory?: string;
   readonly readyWithinMs?: number;
+  /** Instead of the clone's `./lode`. */
+  readonly program?: string;
 }
 
 export async function run(
@@ -89,12 +90,14 @@ export class Cloud {
   readonly httpPort: number;
   readonly apiPort: number;
   readonly httpsPort: number;
+  readonly program: string;
   private readonly options: CloudOptions;
   private readonly logFile: string;
   private up: Bun.Subprocess | null = null;
 
   private constructor(options: CloudOptions, ports: readonly number[]) {
     this.options = options;
+    this.program = options.program ?? join(repository, "lode");
     this.scratch = mkdtempSync(join(tmpdir(), "lode-test-"));
     // Apps run under uids of their own and must be able to reach their files below it.
     chmodSync(this.scratch, 0o711);
@@ -111,7 +114,7 @@ export class Cloud {
 
   upCommand(): string[] {
     return [
-      ...[lode, "up", "--data-dir", this.dataDirectory, "--domain", "localhost"],
+      ...[this.program, "up", "--data-dir", this.dataDirectory, "--domain", "localhost"],
       ...["--http-port", String(this.httpPort), "--api-port", String(this.apiPort)],
       ...(this.options.https === true ? ["--https-port", String(this.httpsPort)] : []),
       ...(this.options.args ?? []),
@@ -185,7 +188,10 @@ export class Cloud {
     args: readonly string[],
     options: { readonly stdin?: string; readonly cwd?: string; readonly timeoutMs?: number } = {},
   ): Promise<CommandResult> {
-    return await run([lode, ...args], { ...options, env: { LODE_DATA_DIR: this.dataDirectory } });
+    return await run([this.program, ...args], {
+      ...options,
+      env: { LODE_DATA_DIR: this.dataDirectory },
+    });
   }
 
   /** The CLI when it must succeed. */
@@ -201,7 +207,7 @@ export class Cloud {
 
   /** Starts the CLI and leaves it running. */
   spawnCli(args: readonly string[]): Bun.Subprocess<"ignore", "pipe", "pipe"> {
-    return Bun.spawn([lode, ...args], {
+    return Bun.spawn([this.program, ...args], {
       cwd: repository,
       env: { ...process.env, NO_COLOR: "1", LODE_DATA_DIR: this.dataDirectory },
       stdin: "ignore",
