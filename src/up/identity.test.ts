@@ -12,7 +12,11 @@ const random = { next: () => 0.5, token: (length: number) => "a1b2c3".slice(0, l
 test("an identity is made once and read back", () => {
   const first = openIdentity(directory, random);
   const again = openIdentity(directory, { next: () => 0.1, token: () => "zzzzzz" });
-  expect(first).toEqual({ ok: true, value: { cloud: "a1b2c3", uidBase: 1_100_000_000 } });
+  const node = expect.stringMatching(/^[a-z0-9-]+$/);
+  expect(first).toEqual({
+    ok: true,
+    value: { cloud: "a1b2c3", uidBase: 1_100_000_000, node },
+  });
   expect(again).toEqual(first);
 });
 

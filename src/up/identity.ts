@@ -1,7 +1,9 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Random } from "../base/time.ts";
+import { type NodeName, parseNodeName } from "../model/names.ts";
 
 /** What names a cloud on its host; made once for a data directory. */
 export interface CloudIdentity {
@@ -9,6 +11,8 @@ export interface CloudIdentity {
   readonly cloud: string;
   /** Host uid of offset 0; the cloud owns the next 100,000. */
   readonly uidBase: number;
+  /** This machine's name in the pool; stays when the host is renamed. */
+  readonly node: NodeName;
 }
 
 /**
@@ -25,10 +29,18 @@ export function openIdentity(dataDirectory: string, random: Random): Result<Clou
   const identity: CloudIdentity = {
     cloud: random.token(6),
     uidBase: uidRangeFirst + Math.floor(random.next() * uidRanges) * uidRangeSize,
+    node: nodeNameOf(hostname()),
   };
   writeFileSync(`${file}.new`, `${JSON.stringify(identity)}\n`, { flush: true });
   renameSync(`${file}.new`, file);
   return ok(identity);
+}
+
+/** The first label of a host name, as far as it is a valid name. */
+function nodeNameOf(host: string): NodeName {
+  const label = host.toLowerCase().split(".")[0] ?? "";
+  const name = parseNodeName(label.replace(/[^a-z0-9-]/g, "-"));
+  return name.ok ? name.value : ("node" as NodeName);
 }
 
 function readIdentity(file: string): Result<CloudIdentity, string> {
@@ -39,9 +51,11 @@ function readIdentity(file: string): Result<CloudIdentity, string> {
       /^[a-z0-9]{6}$/.test(value.cloud) &&
       typeof value.uidBase === "number" &&
       Number.isSafeInteger(value.uidBase) &&
-      value.uidBase >= 1000
+      value.uidBase >= 1000 &&
+      typeof value.node === "string" &&
+      parseNodeName(value.node).ok
     ) {
-      return ok({ cloud: value.cloud, uidBase: value.uidBase });
+      return ok({ cloud: value.cloud, uidBase: value.uidBase, node: value.node });
     }
   } catch {
     // Told below: what it holds, not why JSON.parse failed, is what the operator can mend.

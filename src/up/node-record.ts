@@ -1,17 +1,10 @@
-import { availableParallelism, hostname, totalmem } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Clock } from "../base/time.ts";
 import type { Ledger } from "../fabric/ledger.ts";
 import type { PoolNode } from "../model/instance.ts";
 import { keys } from "../model/keys.ts";
-import { type NodeName, parseNodeName } from "../model/names.ts";
-
-/** This machine's name in the pool: the first label of its host name. */
-export function ownNodeName(): NodeName {
-  const label = hostname().toLowerCase().split(".")[0] ?? "";
-  const name = parseNodeName(label.replace(/[^a-z0-9-]/g, "-"));
-  return name.ok ? name.value : ("node" as NodeName);
-}
+import type { NodeName } from "../model/names.ts";
 
 /** Writes this machine into the pool, or its capacity anew when it changed. */
 export async function joinPool(

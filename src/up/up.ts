@@ -20,10 +20,10 @@ import { installTools } from "../node/runtime/tools.ts";
 import { printEvents } from "./events.ts";
 import { prepareGatewayProgram } from "./gateway-program.ts";
 import { createGateways, type Gateways } from "./gateways.ts";
-import { openIdentity, prepareDataDirectory } from "./identity.ts";
+import { type CloudIdentity, openIdentity, prepareDataDirectory } from "./identity.ts";
 import { type DataLock, lockDataDirectory } from "./lock.ts";
 import { type Machine, openMachine } from "./machine.ts";
-import { joinPool, ownNodeName } from "./node-record.ts";
+import { joinPool } from "./node-record.ts";
 import type { UpOptions } from "./options.ts";
 import type { Fabric, Surroundings } from "./parts.ts";
 import { version } from "./version.ts";
@@ -87,8 +87,7 @@ class Starting {
     const opened = await this.#open(paths);
     if (!opened.ok) return opened;
     const { machine, fabric, secrets } = opened.value;
-    const { uidBase } = identity.value;
-    const started = await this.#start(paths, uidBase, machine, fabric, secrets);
+    const started = await this.#start(paths, identity.value, machine, fabric, secrets);
     if (!started.ok) return started;
     const { gateways, control, agent, api } = started.value;
     const events = printEvents(fabric.wire, this.#around.say);
@@ -139,7 +138,7 @@ class Starting {
 
   async #start(
     paths: CloudPaths,
-    uidBase: number,
+    identity: CloudIdentity,
     machine: Machine,
     fabric: Fabric,
     secretBox: SecretBox,
@@ -147,7 +146,7 @@ class Starting {
     Result<{ gateways: Gateways; control: Control; agent: Agent; api: ApiListener }, string>
   > {
     const { clock, random, say } = this.#around;
-    const node = ownNodeName();
+    const { node, uidBase } = identity;
     const joined = await joinPool(fabric.ledger, clock, node);
     if (!joined.ok) return joined;
     const gateways = await this.#gateways(paths, uidBase, machine, fabric);
