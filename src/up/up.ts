@@ -4,7 +4,7 @@
  *   check → open → start → ready ─ SIGTERM → leave: lode ends, apps and gateways serve on
  *     └ one line, exit 1           └ SIGINT  → stop:  everything ends, nothing is left
  */
-import { chownSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { type ApiListener, serveApi } from "../api/native/server.ts";
 import { defaultApiLimits } from "../api/native/services.ts";
@@ -120,9 +120,14 @@ class Starting {
   async #open(
     paths: CloudPaths,
   ): Promise<Result<{ machine: Machine; fabric: Fabric; secrets: SecretBox }, string>> {
+    const isFresh = !existsSync(paths.run);
     const machine = await openMachine(paths, this.#around.clock, networkPoolSize);
     if (!machine.ok) return machine;
-    this.#undo.push(() => machine.value.close());
+    this.#undo.push(async () => {
+      // What an earlier lode left serves on; what only this start made would be rubbish.
+      if (isFresh) await machine.value.destroy();
+      await machine.value.close();
+    });
     const { bun } = installTools(nodePaths.runtime(paths));
     const missing = await machine.value.sandbox.selfTest(bun);
     if (missing !== null) {
@@ -151,6 +156,10 @@ class Starting {
     if (!joined.ok) return joined;
     const gateways = await this.#gateways(paths, uidBase, machine, fabric);
     if (!gateways.ok) return gateways;
+    // They find out first whether the ports are free, and wait for routes by themselves.
+    const serving = await gateways.value.start();
+    if (!serving.ok) return serving;
+    if (serving.value.adopted > 0) say(`took over ${serving.value.adopted} gateways`);
     const agent = createAgent({
       ...{ node, paths, clock, random, uidBase },
       ...{ ledger: fabric.ledger, wire: fabric.wire, blobs: fabric.blobs },
@@ -169,9 +178,6 @@ class Starting {
     const agentStarted = await agent.start();
     if (!agentStarted.ok) return agentStarted;
     this.#undo.push(() => agent.close());
-    const started = await gateways.value.start();
-    if (!started.ok) return started;
-    if (started.value.adopted > 0) say(`took over ${started.value.adopted} gateways`);
     return ok({ gateways: gateways.value, control, agent, api: api.value });
   }
 
