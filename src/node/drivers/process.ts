@@ -125,8 +125,9 @@ class SandboxDriver implements ProcessDriver {
     const { project, app, instance } = request;
     if (held.monitor === null || held.slot === null || !isRunning(held.monitor)) return null;
     const cgroup = await cgroups.open(instance);
+    if (cgroup === null) return null;
     const slot = await network.adopt(held.slot);
-    if (cgroup === null || slot === null) return null;
+    if (slot === null) return null;
     const socketDirectory = listenOf(request) === "unix" ? socketPlace(paths, instance) : null;
     const volume = nodePaths.volumeOf(paths, project, app);
     const full: Launch = { ...request, volume, socketDirectory, network: slot };
