@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import {
   chmodSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -14,7 +15,7 @@ import {
 } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createMemoryBlobs } from "../../fabric/memory/blobs.ts";
 import { systemClock, systemRandom } from "../../fabric/system.ts";
 import type { Digest, ProcessType } from "../../model/names.ts";
@@ -204,7 +205,7 @@ test("a socket is published when it listens, and nothing else ever is", async ()
   const target = join(folder(), "i.sock");
   const uid = process.getuid?.() ?? 0;
   const stop = new AbortController();
-  const ready = socketReady(own, target, uid, stop.signal);
+  const ready = socketReady(own, target, uid, systemClock, stop.signal);
   writeFileSync(join(own, "http.sock"), "a file");
   await Bun.sleep(30);
   rmSync(join(own, "http.sock"));
@@ -212,11 +213,17 @@ test("a socket is published when it listens, and nothing else ever is", async ()
   await Bun.sleep(30);
   expect(existsSync(target)).toBe(false);
   rmSync(join(own, "http.sock"));
+  const dead = createServer().listen(join(own, "dead.sock"));
+  linkSync(join(own, "dead.sock"), join(own, "http.sock"));
+  dead.close();
+  await Bun.sleep(30);
+  expect(readdirSync(dirname(target))).toEqual([]);
+  rmSync(join(own, "http.sock"));
   const server = createServer().listen(join(own, "http.sock"));
   cleanups.push(() => server.close());
   expect(await ready).toBe(true);
   expect(lstatSync(target).isSocket()).toBe(true);
-  const never = socketReady(own, join(own, "other"), uid + 1, stop.signal);
+  const never = socketReady(own, join(own, "other"), uid + 1, systemClock, stop.signal);
   stop.abort();
   expect(await never).toBe(false);
 });

@@ -269,6 +269,7 @@ async function ready(
         socketPlace(paths, instance),
         path,
         request.uid,
+        clock,
         ended.signal,
       );
       if (!listens)

@@ -10,15 +10,18 @@ import {
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { Clock } from "../../base/time.ts";
+import type { Clock, Timer } from "../../base/time.ts";
 import { formatDurationMs } from "../../base/units.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { HealthCheck } from "../../model/release.ts";
+import { isListening } from "../linux/sockets.ts";
 
 /** Attempts begin close together, as most apps are ready within milliseconds. */
 const firstDelayMs = 2;
 const delayMsMax = 250;
 const attemptTimeoutMs = 5000;
+/** A socket is bound some microseconds before it listens, which nothing tells of. */
+const deafDelayMs = 1;
 
 /**
  * Waits until the app's socket `source` listens, and makes it reachable for gateways as
@@ -29,17 +32,26 @@ export function socketReady(
   sourceDirectory: string,
   target: string,
   uid: number,
+  clock: Clock,
   signal: AbortSignal,
 ): Promise<boolean> {
   return new Promise((resolve) => {
+    let again: Timer | null = null;
+    let delayMs = deafDelayMs;
     const finish = (ready: boolean): void => {
       watcher.close();
+      again?.cancel();
       signal.removeEventListener("abort", abort);
       resolve(ready);
     };
     const abort = (): void => finish(false);
     const look = (): void => {
-      if (publishSocket(join(sourceDirectory, "http.sock"), target, uid)) finish(true);
+      const found = publishSocket(join(sourceDirectory, "http.sock"), target, uid);
+      again?.cancel();
+      if (found === "published") finish(true);
+      if (found !== "deaf") return;
+      again = clock.after(delayMs, look);
+      delayMs = Math.min(delayMsMax, 2 * delayMs);
     };
     const watcher = watch(sourceDirectory, { persistent: false }, look);
     signal.addEventListener("abort", abort);
@@ -48,23 +60,29 @@ export function socketReady(
   });
 }
 
-function publishSocket(source: string, target: string, uid: number): boolean {
+/** Deaf: it is there and does not listen yet. */
+function publishSocket(
+  source: string,
+  target: string,
+  uid: number,
+): "published" | "deaf" | "absent" {
   const linked = `${target}.new`;
   try {
     unlinkIfThere(linked);
     linkSync(source, linked);
   } catch {
-    return false;
+    return "absent";
   }
   const found = lstatSync(linked);
-  if (!found.isSocket() || found.uid !== uid) {
+  const isItsSocket = found.isSocket() && found.uid === uid;
+  if (!isItsSocket || !isListening(linked)) {
     unlinkSync(linked);
-    return false;
+    return isItsSocket ? "deaf" : "absent";
   }
   // Its folder decides who may come near it; the gateway's user is none of the owner's.
   chmodSync(linked, 0o666);
   renameSync(linked, target);
-  return true;
+  return "published";
 }
 
 function unlinkIfThere(path: string): void {

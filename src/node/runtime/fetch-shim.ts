@@ -1,11 +1,10 @@
 // Runs inside an app's sandbox, as the app: `bun fetch-shim.ts ENTRY SOCKET`. It serves the
-// fetch handler that ENTRY exports by default on the unix socket SOCKET. The socket appears
-// under that name only when it listens, which is how Lode knows that the app is ready.
+// fetch handler that ENTRY exports by default on the unix socket SOCKET; that the socket
+// listens is how Lode knows that the app is ready.
 //
-// Self-contained (this text is embedded in the lode executable and written out for apps).
-import { chmodSync, renameSync } from "node:fs";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+// Self-contained (this text is embedded in the lode executable and written out for apps). It
+// imports nothing of Node's: `node:fs`, `node:path` and `node:url` would nearly double the CPU
+// time of a start (8 ms instead of 5).
 
 interface App {
   readonly fetch: (request: Request, server: unknown) => Response | Promise<Response>;
@@ -23,7 +22,7 @@ function fail(message: string): never {
 }
 
 async function load(entry: string): Promise<App> {
-  const module = await import(pathToFileURL(resolve(entry)).href);
+  const module = await import(Bun.pathToFileURL(entry).href);
   const app = module.default;
   if (app !== null && app !== undefined && typeof app.fetch === "function") return app as App;
   const found = Object.keys(module);
@@ -51,11 +50,7 @@ function options(app: App): Record<string, unknown> {
 async function main(entry: string | undefined, socket: string | undefined): Promise<void> {
   if (entry === undefined || socket === undefined) fail("usage: fetch-shim ENTRY SOCKET");
   const app = await load(entry);
-  const starting = `${socket}.starting`;
-  const server = Bun.serve({ ...options(app), unix: starting } as Parameters<typeof Bun.serve>[0]);
-  // Who may come near the socket is decided by the folder that it lies in.
-  chmodSync(starting, 0o666);
-  renameSync(starting, socket);
+  const server = Bun.serve({ ...options(app), unix: socket } as Parameters<typeof Bun.serve>[0]);
   process.once("SIGTERM", () => {
     setTimeout(() => process.exit(0), stopGraceMs).unref();
     server.stop().then(() => process.exit(0));

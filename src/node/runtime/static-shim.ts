@@ -1,8 +1,8 @@
 // Runs inside an app's sandbox, as the app: `bun static-shim.ts ROOT SOCKET`. It serves the
-// files under ROOT on the unix socket SOCKET, which appears only when it listens.
+// files under ROOT on the unix socket SOCKET.
 //
 // Self-contained (this text is embedded in the lode executable and written out for apps).
-import { chmodSync, realpathSync, renameSync, type Stats } from "node:fs";
+import { realpathSync, type Stats } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
 import { join, resolve, sep } from "node:path";
 
@@ -199,15 +199,11 @@ function main(rootPath: string | undefined, socket: string | undefined): void {
     console.error("lode: usage: static-shim ROOT SOCKET");
     process.exit(1);
   }
-  const starting = `${socket}.starting`;
   const server = Bun.serve({
-    unix: starting,
+    unix: socket,
     fetch: createStaticHandler(resolve(rootPath)),
     error: () => text(500, "This file cannot be read\n"),
   });
-  // Who may come near the socket is decided by the folder that it lies in.
-  chmodSync(starting, 0o666);
-  renameSync(starting, socket);
   process.once("SIGTERM", () => {
     server.stop().then(() => process.exit(0));
   });
