@@ -1,10 +1,22 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Limits } from "../model/limits.ts";
 import type { InstanceId } from "../model/names.ts";
 import type { Credit } from "./decide/credit.ts";
 import type { InstanceState } from "./decide/state.ts";
 import type { Held } from "./drivers/process.ts";
+import { rests } from "./phases.ts";
 
 /** All that the next lode must know of an instance. */
 export interface InstanceFile {
@@ -16,12 +28,21 @@ export interface InstanceFile {
   readonly held: Held;
 }
 
-/** One file an instance, replaced in one rename: a reader finds the old one or the new one. */
+/**
+ * One file an instance. Each state is a line at its end, and the last line that is whole counts,
+ * so a write that is cut short costs that state alone. A wake waits for five of these writes:
+ * appending takes 0.01 ms, where replacing a file takes up to 1 ms, as ext4 sends a file's
+ * blocks to the disk when it is renamed over another.
+ */
 export interface InstanceFiles {
   write(file: InstanceFile): void;
   remove(instance: InstanceId): void;
   readAll(): { readonly file: InstanceFile; readonly sameBoot: boolean }[];
 }
+
+/** A file that would grow longer begins anew: rather when nobody waits for it. */
+const bytesMax = 65_536;
+const restingBytesMax = 8192;
 
 interface Stored extends InstanceFile {
   readonly format: 1;
@@ -35,12 +56,12 @@ export function createInstanceFiles(directory: string): InstanceFiles {
   const pathOf = (instance: InstanceId) => join(directory, `${instance}.json`);
 
   function read(name: string): Stored | null {
-    try {
-      const stored = JSON.parse(readFileSync(join(directory, name), "utf8")) as Stored;
-      return stored.format === 1 ? stored : null;
-    } catch {
-      return null;
+    const lines = readFileSync(join(directory, name), "utf8").split("\n");
+    for (const line of lines.reverse()) {
+      const stored = parse(line);
+      if (stored?.format === 1) return stored;
     }
+    return null;
   }
 
   return {
@@ -49,7 +70,10 @@ export function createInstanceFiles(directory: string): InstanceFiles {
     write(file) {
       const stored: Stored = { format: 1, boot, ...file };
       const path = pathOf(file.instance);
-      writeFileSync(`${path}.new`, JSON.stringify(stored), { mode: 0o600 });
+      // A line of its own, also after one that was cut short.
+      const line = `\n${JSON.stringify(stored)}\n`;
+      if (append(path, line, rests(file.state.situation) ? restingBytesMax : bytesMax)) return;
+      writeFileSync(`${path}.new`, line, { mode: 0o600 });
       renameSync(`${path}.new`, path);
     },
     remove(instance) {
@@ -63,4 +87,24 @@ export function createInstanceFiles(directory: string): InstanceFiles {
       });
     },
   };
+}
+
+function parse(line: string): Stored | null {
+  try {
+    return JSON.parse(line) as Stored;
+  } catch {
+    return null;
+  }
+}
+
+/** False: the file would become too long. */
+function append(path: string, text: string, bytesMax: number): boolean {
+  const descriptor = openSync(path, "a", 0o600);
+  try {
+    if (fstatSync(descriptor).size + text.length > bytesMax) return false;
+    appendFileSync(descriptor, text);
+    return true;
+  } finally {
+    closeSync(descriptor);
+  }
 }
