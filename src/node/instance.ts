@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import { assert } from "../base/assert.ts";
-import { ok, type Result } from "../base/result.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import type { Clock, Random, Timer } from "../base/time.ts";
 import { formatBytes } from "../base/units.ts";
 import type { Assignment, ExitCause, InstanceStatus } from "../model/instance.ts";
@@ -412,7 +412,8 @@ export class Instance {
     if (process === null) return;
     this.#readiness = new AbortController();
     const { signal } = this.#readiness;
-    const ready = this.#state.task ? ok(null) : await process.ready(signal);
+    const waiting = this.#state.task ? Promise.resolve(ok(null)) : process.ready(signal);
+    const ready = await waiting.catch((cause) => err(reasonOf(cause)));
     const pid = ready.ok ? await process.pid() : null;
     if (this.process !== process || this.#closed) return;
     if (!ready.ok) this.feed({ kind: "unhealthy", reason: ready.error });

@@ -20,6 +20,7 @@ import { isListening } from "../linux/sockets.ts";
 const firstDelayMs = 2;
 const delayMsMax = 250;
 const attemptTimeoutMs = 5000;
+const lookMs = 10;
 /** A socket is bound some microseconds before it listens, which nothing tells of. */
 const deafDelayMs = 1;
 
@@ -39,7 +40,7 @@ export function socketReady(
     let again: Timer | null = null;
     let delayMs = deafDelayMs;
     const finish = (ready: boolean): void => {
-      watcher.close();
+      stopWatching();
       again?.cancel();
       signal.removeEventListener("abort", abort);
       resolve(ready);
@@ -53,11 +54,22 @@ export function socketReady(
       again = clock.after(delayMs, look);
       delayMs = Math.min(delayMsMax, 2 * delayMs);
     };
-    const watcher = watch(sourceDirectory, { persistent: false }, look);
+    const stopWatching = watchFolder(sourceDirectory, clock, look);
     signal.addEventListener("abort", abort);
     if (signal.aborted) abort();
     else look();
   });
+}
+
+/** By the kernel's event, or by looking where the machine's inotify instances are used up. */
+function watchFolder(path: string, clock: Clock, changed: () => void): () => void {
+  try {
+    const watcher = watch(path, { persistent: false }, changed);
+    return () => watcher.close();
+  } catch {
+    const timer = clock.every(lookMs, changed);
+    return () => timer.cancel();
+  }
 }
 
 /** Deaf: it is there and does not listen yet. */

@@ -130,6 +130,8 @@ class FileLog implements InstanceLog {
   }
 
   read({ since, tail }: LogQuery): TimedLine[] {
+    // So that a line has one time, however often it is asked for.
+    this.#growth?.look();
     const events = this.#readEvents().filter(({ at }) => since === null || at >= since);
     const lines = [...this.#readOut(since, tail), ...events];
     return lines.sort((left, right) => left.at - right.at).slice(-tail);

@@ -140,6 +140,7 @@ test("a query merges instances by time; followers get what comes after the reply
   const descriptor = web.openForApp();
   web.watch();
   writeSync(descriptor, "web one\n");
+  await until(() => web.read({ since: null, tail: 1 }).length === 1);
   await Bun.sleep(20);
   worker.event("worker started");
   const query = { project, app, process: null, instance: null, since: null, tail: 10 };
