@@ -98,7 +98,7 @@ class SandboxDriver implements ProcessDriver {
     const { instance } = request;
     const volume = makeVolume(paths, request);
     const socketDirectory = listenOf(request) === "unix" ? makeSocketPlace(paths, request) : null;
-    const slot = await network.acquire(request.release.config.egress);
+    const slot = await network.acquire(request.release.config.egress, instance);
     holds({ slot: slot.name, monitor: null });
     let cgroup: Cgroup | null = null;
     try {
@@ -126,7 +126,7 @@ class SandboxDriver implements ProcessDriver {
     if (held.monitor === null || held.slot === null || !isRunning(held.monitor)) return null;
     const cgroup = await cgroups.open(instance);
     if (cgroup === null) return null;
-    const slot = await network.adopt(held.slot);
+    const slot = await network.adopt(held.slot, instance);
     if (slot === null) return null;
     const socketDirectory = listenOf(request) === "unix" ? socketPlace(paths, instance) : null;
     const volume = nodePaths.volumeOf(paths, project, app);

@@ -35,6 +35,10 @@ const rulesCheckPeriodMs = 15_000;
 /** The kernel forgets a UDP exchange after 30–120 s; an address rests that long. */
 const restMs = 120_000;
 const slotsPerBatch = 16;
+/** Making slots takes CPU from starts under way, so the pool is filled when these pause. */
+const refillDelayMs = 250;
+/** With a quarter of the pool left it does not wait for that. */
+const refillSoonDelayMs = 20;
 
 export interface NetworkState {
   readonly cloud: string;
@@ -45,10 +49,17 @@ export interface NetworkState {
   readonly nameServers: readonly string[];
 }
 
+interface Resting {
+  readonly slot: NetworkSlot;
+  readonly tenant: string | null;
+  readonly until: number;
+}
+
 /**
  * A slot's life; its namespace, veth pair and address exist in every state:
  *
- *     made → ready —acquire→ given —release→ resting —2 min→ ready
+ *     made → ready —acquire→ given ─release→ resting —2 min→ ready
+ *                              │    ←acquire by the same tenant─┘
  *                              └── with an egress exception —release→ removed
  *     found at start → orphan —adopt→ given
  *                        └── removeOrphans→ removed
@@ -59,15 +70,17 @@ export interface NetworkState {
  * and the others are found through their instances.
  *
  * A rested slot is as good as a new one: its namespace is empty, the app had no right to
- * change anything in it, and the kernel has forgotten the connections of its address.
+ * change anything in it, and the kernel has forgotten the connections of its address. Who
+ * comes back before that gets its own, so an app that sleeps and wakes has one slot made.
  */
 export class LinuxNetwork implements Network {
   readonly gatewayAddress: string;
   readonly #state: NetworkState;
   readonly #names: ReturnType<typeof networkNames>;
   readonly #ready: NetworkSlot[] = [];
-  readonly #resting: { readonly slot: NetworkSlot; readonly until: number }[] = [];
-  readonly #given = new Map<string, NetworkSlot>();
+  readonly #resting: Resting[] = [];
+  /** Name of the slot → tenant. */
+  readonly #given = new Map<string, string | null>();
   /** Of given slots and orphans; others have `public`. */
   readonly #exceptions: Map<string, Egress>;
   readonly #orphans = new Set<string>();
@@ -78,6 +91,7 @@ export class LinuxNetwork implements Network {
   readonly #waiters: PromiseWithResolvers<NetworkSlot>[] = [];
   #resolversVersion = "";
   #refilling: Promise<void> | null = null;
+  #refillTimer: Timer | null = null;
   #guard: Timer | null = null;
   #closed = false;
 
@@ -110,14 +124,14 @@ export class LinuxNetwork implements Network {
     this.#refill();
   }
 
-  async acquire(egress: Egress): Promise<NetworkSlot> {
+  async acquire(egress: Egress, tenant: string | null = null): Promise<NetworkSlot> {
     assert(!this.#closed, "acquire on a closed network");
     await this.#refreshResolvers();
     this.#wakeRested();
-    const slot = this.#ready.shift() ?? (await this.#wait());
+    const slot = this.#takeBack(tenant) ?? this.#ready.shift() ?? (await this.#wait());
     const rules = egressRules(this.#state.cloud, slot, egress);
-    this.#given.set(slot.name, slot);
-    this.#refill();
+    this.#given.set(slot.name, tenant);
+    this.#refillLater();
     if (rules === "") return slot;
     this.#exceptions.set(slot.name, egress);
     writeExceptions(this.#state.runDirectory, this.#exceptions);
@@ -126,24 +140,26 @@ export class LinuxNetwork implements Network {
   }
 
   async release(slot: NetworkSlot): Promise<void> {
-    if (!this.#given.delete(slot.name)) return;
+    const tenant = this.#given.get(slot.name);
+    if (tenant === undefined) return;
+    this.#given.delete(slot.name);
     if (this.#exceptions.has(slot.name)) {
       await this.#remove([slot]);
       return;
     }
-    this.#resting.push({ slot, until: this.#state.clock.now() + restMs });
+    this.#resting.push({ slot, tenant, until: this.#state.clock.now() + restMs });
     const spare = Math.max(0, this.#resting.length - Math.max(this.#state.poolSize, slotsPerBatch));
     await this.#remove(this.#resting.splice(0, spare).map((resting) => resting.slot));
   }
 
-  async adopt(name: string): Promise<NetworkSlot | null> {
+  async adopt(name: string, tenant: string | null = null): Promise<NetworkSlot | null> {
     if (!this.#orphans.delete(name)) return null;
     const slot = this.#slot(this.#indexOf(name));
     if (this.#namespaces.get(this.#indexOf(name)) === null) {
       await this.#remove([slot]);
       return null;
     }
-    this.#given.set(name, slot);
+    this.#given.set(name, tenant);
     return slot;
   }
 
@@ -157,6 +173,7 @@ export class LinuxNetwork implements Network {
   async close(): Promise<void> {
     this.#closed = true;
     this.#guard?.cancel();
+    this.#refillTimer?.cancel();
     await this.#refilling;
   }
 
@@ -180,6 +197,16 @@ export class LinuxNetwork implements Network {
     this.#waiters.push(waiter);
     this.#refill();
     return waiter.promise;
+  }
+
+  #refillLater(): void {
+    const { clock, poolSize } = this.#state;
+    const missing = poolSize - this.#ready.length;
+    if (missing <= 0 || this.#refilling !== null) return;
+    const isLow = this.#ready.length <= poolSize / 4;
+    this.#refillTimer?.cancel();
+    const delayMs = isLow ? refillSoonDelayMs : refillDelayMs;
+    this.#refillTimer = clock.after(delayMs, () => this.#refill());
   }
 
   /** In the background. What fails is told to those who wait; with nobody waiting, later. */
@@ -209,6 +236,12 @@ export class LinuxNetwork implements Network {
     }
   }
 
+  #takeBack(tenant: string | null): NetworkSlot | undefined {
+    if (tenant === null) return undefined;
+    const at = this.#resting.findIndex((resting) => resting.tenant === tenant);
+    return at === -1 ? undefined : this.#resting.splice(at, 1)[0]?.slot;
+  }
+
   #wakeRested(): void {
     const now = this.#state.clock.now();
     const count = this.#resting.findIndex(({ until }) => until > now);
@@ -217,8 +250,13 @@ export class LinuxNetwork implements Network {
   }
 
   async #make(count: number): Promise<NetworkSlot[]> {
-    const slots = Array.from({ length: count }, () => this.#slot(this.#takeIndex()));
+    const slots: NetworkSlot[] = [];
     try {
+      while (slots.length < count) {
+        slots.push(this.#slot(this.#takeIndex()));
+        // Each takes the kernel about a millisecond: what else happens comes in between.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
       await Promise.all(slots.map((slot) => this.#ensureBridge(this.#bridgeOf(slot))));
       const links = slots.map((slot) => linkLines(slot, this.#names.bridge(this.#bridgeOf(slot))));
       await runBatch("ip", links.join(""));

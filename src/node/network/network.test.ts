@@ -211,7 +211,7 @@ test("a slot has IPv4, loopback in both families, and no IPv6 besides", async ()
   ]);
 });
 
-test("slots come from a pool, rest after use and are not reused at once", async () => {
+test("slots come from a pool, and after use rest for all but their tenant", async () => {
   const { network: made } = await network(4);
   const slots = await Promise.all(
     Array.from({ length: 12 }, () => made.acquire({ kind: "public" })),
@@ -222,6 +222,10 @@ test("slots come from a pool, rest after use and are not reused at once", async 
   await made.release(first);
   const next = await made.acquire({ kind: "public" });
   expect(next.address).not.toBe(first.address);
+  const own = await made.acquire({ kind: "public" }, "one");
+  await made.release(own);
+  expect((await made.acquire({ kind: "public" }, "two")).address).not.toBe(own.address);
+  expect((await made.acquire({ kind: "public" }, "one")).address).toBe(own.address);
 });
 
 test("a new lode adopts slots with their rules and removes the others", async () => {

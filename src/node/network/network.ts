@@ -19,12 +19,15 @@ export interface NetworkSlot {
 export interface Network {
   /** The bridge's address: name server and host of the instances. */
   readonly gatewayAddress: string;
-  /** A ready slot with the egress rules set; made on the spot when the pool is empty. */
-  acquire(egress: Egress): Promise<NetworkSlot>;
+  /**
+   * A ready slot with the egress rules set; made on the spot when the pool is empty. A
+   * `tenant` that released one a moment ago gets the same again.
+   */
+  acquire(egress: Egress, tenant?: string): Promise<NetworkSlot>;
   /** Back into the pool (its connections reset) or removed. The namespace must be empty. */
   release(slot: NetworkSlot): Promise<void>;
   /** Takes over a slot that an earlier lode gave out; null when it is gone. */
-  adopt(name: string): Promise<NetworkSlot | null>;
+  adopt(name: string, tenant?: string): Promise<NetworkSlot | null>;
   /** Removes slots that nobody adopted since start. */
   removeOrphans(): Promise<number>;
   /** Stops refilling; leaves everything in place. */
