@@ -1,10 +1,10 @@
 import type { Wire } from "../fabric/wire.ts";
+import { describeCause } from "../model/exit-cause.ts";
 import type { InstancePhase, InstanceStatus } from "../model/instance.ts";
 import { appKey } from "../model/keys.ts";
 import { defaultProject } from "../model/names.ts";
 import { releaseName } from "../model/release.ts";
 import { type DeploymentEvent, type NodeChange, subjects } from "../model/wire.ts";
-import { describeCause } from "../node/decide/describe.ts";
 
 /**
  * Prints one line for every event an operator would want to read as it happens: what starts,

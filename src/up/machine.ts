@@ -11,6 +11,7 @@ import { openNetwork } from "../node/network/open.ts";
 import type { CloudPaths } from "../node/paths.ts";
 import { openSandbox } from "../node/sandbox/open.ts";
 import type { Sandbox } from "../node/sandbox/sandbox.ts";
+import { closeDisk } from "../node/volume/disk.ts";
 
 /** What Lode uses of this machine's kernel. */
 export interface Machine {
@@ -51,6 +52,7 @@ export async function openMachine(
     async destroy() {
       await cgroups.value.destroy();
       await network.destroy();
+      await closeDisk(paths);
       await rm(paths.run, { recursive: true, force: true });
     },
     async close() {

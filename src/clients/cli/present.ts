@@ -1,7 +1,7 @@
 import type { Instance } from "../../api/native/client.ts";
+import { describeCause } from "../../model/exit-cause.ts";
 
 type Phase = Instance["phase"];
-type Cause = NonNullable<Instance["lastExit"]>["cause"];
 
 /** A row of `lode ps --json`. Scripts rely on these names. */
 export interface PsRow {
@@ -55,21 +55,5 @@ export function describePhase(phase: Phase): string {
       return `done: exit code ${phase.code}`;
     default:
       return phase.state;
-  }
-}
-
-export function describeCause(cause: Cause): string {
-  switch (cause.kind) {
-    case "exit":
-      return `exit code ${cause.code}`;
-    case "signal":
-      return `killed by ${cause.signal}`;
-    case "out-of-memory":
-      return "out of memory";
-    case "launch":
-    case "unhealthy":
-      return cause.reason;
-    case "unknown":
-      return "ended unseen";
   }
 }

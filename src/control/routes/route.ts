@@ -1,7 +1,7 @@
 import { unreachable } from "../../base/assert.ts";
-import { formatBytes } from "../../base/units.ts";
 import type { App } from "../../model/app.ts";
-import type { ExitCause, InstancePhase, InstanceStatus } from "../../model/instance.ts";
+import { describeCause } from "../../model/exit-cause.ts";
+import type { InstancePhase, InstanceStatus } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
 import { releaseName } from "../../model/release.ts";
 import type { AppRoute, RouteInstance } from "../../model/route.ts";
@@ -106,25 +106,4 @@ function describeTrouble(status: InstanceStatus): string | null {
   }
   if (phase.state !== "starting" || status.lastExit === null) return null;
   return `${name} ended with ${describeCause(status.lastExit.cause)} and is starting again.`;
-}
-
-/** An exit cause as the end of a sentence. */
-export function describeCause(cause: ExitCause): string {
-  switch (cause.kind) {
-    case "exit":
-      return `exit code ${cause.code}`;
-    case "signal":
-      return `signal ${cause.signal}`;
-    case "out-of-memory":
-      return cause.limitBytes === null
-        ? "out of memory"
-        : `out of memory at its limit of ${formatBytes(cause.limitBytes)}`;
-    case "launch":
-    case "unhealthy":
-      return cause.reason;
-    case "unknown":
-      return "an unknown cause";
-    default:
-      return unreachable(cause);
-  }
 }

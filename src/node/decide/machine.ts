@@ -1,10 +1,10 @@
 import { unreachable } from "../../base/assert.ts";
 import type { Timestamp } from "../../base/time.ts";
 import { formatDurationMs } from "../../base/units.ts";
+import { describeCause } from "../../model/exit-cause.ts";
 import type { Endpoint, ExitCause } from "../../model/instance.ts";
 import type { WakeReply } from "../../model/wire.ts";
 import { attemptsMax, restartDelayMs, stableAfterMs } from "./backoff.ts";
-import { describeCause } from "./describe.ts";
 import { onDrain, onQuiesced, onSleep, onTick, resumeQuiesce, wakeQuiesce } from "./idle.ts";
 import {
   gone,

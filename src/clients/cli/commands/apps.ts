@@ -3,10 +3,11 @@ import type { App, Bounds, Instance } from "../../../api/native/client.ts";
 import { err, ok, type Result } from "../../../base/result.ts";
 import { formatBytes, formatDurationMs } from "../../../base/units.ts";
 import { parseCpuBounds, parseMemoryBounds } from "../../../model/bounds.ts";
+import { describeCause } from "../../../model/exit-cause.ts";
 import { unbounded } from "../../../model/limits.ts";
 import { type CommandLine, type CommandOptions, examples } from "../commandLine.ts";
 import { exitCodes, type Failure, failure, usageFailure } from "../failure.ts";
-import { describeCause, describePhase, psRow, timeText } from "../present.ts";
+import { describePhase, psRow, timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";
 
 const removalWaitMs = 60_000;

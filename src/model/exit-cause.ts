@@ -1,6 +1,6 @@
-import { unreachable } from "../../base/assert.ts";
-import { formatBytes } from "../../base/units.ts";
-import type { ExitCause } from "../../model/instance.ts";
+import { unreachable } from "../base/assert.ts";
+import { formatBytes } from "../base/units.ts";
+import type { ExitCause } from "./instance.ts";
 
 /** An exit cause as the end of a sentence: "exit code 1", "signal SIGSEGV". */
 export function describeCause(cause: ExitCause): string {
@@ -17,7 +17,7 @@ export function describeCause(cause: ExitCause): string {
     case "unhealthy":
       return cause.reason;
     case "unknown":
-      return "it ended while lode was away";
+      return "an end that nobody saw";
     default:
       return unreachable(cause);
   }
