@@ -13,7 +13,7 @@ import { warmRequests } from "./sections/warm.ts";
 
 const quick = process.argv.includes("--quick");
 const chosen = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));
-const rounds = quick ? 3 : 25;
+const rounds = quick ? 5 : 25;
 const apps = quick ? 10 : 300;
 const containers = quick ? 2 : 20;
 
