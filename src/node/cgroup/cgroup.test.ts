@@ -13,6 +13,7 @@ import { systemClock, systemRandom } from "../../fabric/system.ts";
 import { openKernelEvents } from "../linux/kernel-events.ts";
 import type { Cgroup, CgroupLimits, CgroupTree } from "./cgroup.ts";
 import { detectCgroups, openCgroupTree } from "./detect.ts";
+import { memoryCeilings, withinCeiling } from "./memory.ts";
 import { quotaOf, sharesOf, weightOf } from "./shares.ts";
 import { openTreeV2 } from "./v2.ts";
 
@@ -164,7 +165,8 @@ test("v2: core files on the real unified hierarchy", async () => {
   if (parent === undefined) return;
   const cloud = systemRandom.token(6);
   const events = kernelEvents();
-  const shared = { cloud, parent, cores: 2, clock: systemClock, events };
+  const memory = memoryCeilings(4 * 1024 ** 3);
+  const shared = { cloud, parent, cores: 2, memory, clock: systemClock, events };
   const opened = openTreeV2({ ...shared, controllers: [] });
   if (!opened.ok) throw new Error(opened.error);
   cleanups.push(() => opened.value.destroy());
@@ -196,6 +198,7 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
     parent,
     controllers: ["cpu", "memory", "pids"],
     cores: 8,
+    memory: { treeBytes: 9000, instanceBytes: 8000 },
     clock: systemClock,
     events: kernelEvents(),
   });
@@ -218,7 +221,8 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
   expect(files.map(read)).toEqual(["25", "30000 20000", "7", "10", "20", "30"]);
   expect([read("memory.oom.group"), read("memory.swap.max")]).toEqual(["1", "0"]);
   await group.setLimits(noLimits);
-  expect(files.map(read)).toEqual(["1", "max 20000", "max", "0", "max", "max"]);
+  expect(files.map(read)).toEqual(["1", "max 20000", "max", "0", "max", "8000"]);
+  expect(readFileSync(`${root}/memory.max`, "utf8")).toBe("9000");
   writeFileSync(`${root}/app/memory.current`, "100");
   expect(group.setLimits(limits)).rejects.toThrow("100 bytes are in use");
   writeFileSync(`${root}/app/cpu.stat`, "usage_usec 5000\nthrottled_usec 30\n");
@@ -274,4 +278,17 @@ test("weights and quotas", () => {
   expect(quotaOf(0.01)).toEqual({ quotaUs: 1000, periodUs: 100_000 });
   expect(quotaOf(0.0001)).toEqual({ quotaUs: 1000, periodUs: 1_000_000 });
   expect(quotaOf(null).quotaUs).toBeNull();
+});
+
+test("apps never get all of a machine's memory", () => {
+  const gibibyte = 1024 ** 3;
+  for (const machine of [0.5, 1, 8, 24, 512].map((size) => size * gibibyte)) {
+    const ceilings = memoryCeilings(machine);
+    expect(machine - ceilings.treeBytes).toBeGreaterThanOrEqual(machine / 20);
+    expect(ceilings.treeBytes - ceilings.instanceBytes).toBeGreaterThan(0);
+    expect(ceilings.instanceBytes).toBeGreaterThan(machine / 2);
+    expect(withinCeiling(null, ceilings)).toBe(ceilings.instanceBytes);
+    expect(withinCeiling(2 * machine, ceilings)).toBe(ceilings.instanceBytes);
+    expect(withinCeiling(1000, ceilings)).toBe(1000);
+  }
 });

@@ -1,10 +1,11 @@
 import { accessSync, constants } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, totalmem } from "node:os";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
 import type { CgroupTree } from "./cgroup.ts";
 import { readControl } from "./control-files.ts";
+import { memoryCeilings } from "./memory.ts";
 import { type ControllerV1, controllersV1, openTreeV1 } from "./v1.ts";
 import { controllersV2, missingControllers, openTreeV2 } from "./v2.ts";
 
@@ -30,7 +31,7 @@ export function openCgroupTree(options: OpenCgroupTreeOptions): Result<CgroupTre
   if (!layout.ok) return layout;
   const { cloud, clock, events } = options;
   const cores = availableParallelism();
-  const shared = { cloud, cores, clock, events };
+  const shared = { cloud, cores, clock, events, memory: memoryCeilings(totalmem()) };
   if (layout.value.version === 2) {
     return openTreeV2({ ...shared, parent: layout.value.parent, controllers: controllersV2 });
   }

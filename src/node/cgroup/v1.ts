@@ -17,6 +17,7 @@ import {
   writeControl,
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
+import { type MemoryCeilings, withinCeiling } from "./memory.ts";
 import { quotaOf, sharesOf } from "./shares.ts";
 
 /** Controllers used, in the order they are joined. */
@@ -30,6 +31,7 @@ export interface TreeV1Options {
   /** Where the helper hierarchy is mounted (see `favourMoves`); made when absent. */
   readonly helperMount: string;
   readonly cores: number;
+  readonly memory: MemoryCeilings;
   readonly clock: Clock;
   readonly events: KernelEvents;
 }
@@ -46,6 +48,7 @@ export function openTreeV1(options: TreeV1Options): CgroupTree {
   }
   // One busy thread of the host outside weighs as much as one core of the tree.
   mustWrite(`${directories.cpu}/cpu.shares`, String(sharesOf(options.cores)));
+  setMemoryMax(directories.memory, options.memory.treeBytes);
   favourMoves(options);
   return new TreeV1(options, directories);
 }
@@ -158,7 +161,10 @@ class CgroupV1 implements Cgroup {
     // Reclaim takes from groups above their soft limit first: v1 has no better protection, and
     // a real-time kernel not even this.
     writeControl(`${memory}/memory.soft_limit_in_bytes`, String(limits.memoryMinBytes ?? -1));
-    await this.#setMemoryMax(limits.memoryMaxBytes);
+    setMemoryMax(
+      this.#directories.memory,
+      withinCeiling(limits.memoryMaxBytes, this.#options.memory),
+    );
   }
 
   async usage(): Promise<CgroupUsage> {
@@ -250,34 +256,32 @@ class CgroupV1 implements Cgroup {
   #oomKills(): number {
     return readField(`${this.#directories.memory}/memory.oom_control`, "oom_kill");
   }
+}
 
-  /**
-   * memsw (memory + swap) may never be below the memory limit, so growth writes it first and
-   * shrinking last; both equal means no swap. Shrinking below what is used is refused by the
-   * kernel (EBUSY) after it reclaimed what it could.
-   */
-  async #setMemoryMax(bytes: number | null): Promise<void> {
-    const { memory } = this.#directories;
-    const value = String(bytes ?? -1);
-    const limit = `${memory}/memory.limit_in_bytes`;
-    const withSwap = `${memory}/memory.memsw.limit_in_bytes`;
-    const accountsSwap = existsSync(withSwap);
-    if (!accountsSwap) writeControl(`${memory}/memory.swappiness`, "0");
-    const grows = bytes === null || bytes >= readNumber(limit);
-    const order = !accountsSwap ? [limit] : grows ? [withSwap, limit] : [limit, withSwap];
-    for (const path of order) {
-      let code = writeControl(path, value);
-      if (code === "EBUSY") {
-        writeControl(`${memory}/memory.force_empty`, "0");
-        code = writeControl(path, value);
-      }
-      if (code === null) continue;
-      const used = readNumber(`${memory}/memory.usage_in_bytes`);
-      throw new Error(
-        code === "EBUSY"
-          ? `memory max of ${bytes} bytes refused: ${used} bytes are in use`
-          : `writing "${value}" to ${path} failed: ${code}`,
-      );
+/**
+ * memsw (memory + swap) may never be below the memory limit, so growth writes it first and
+ * shrinking last; both equal means no swap. Shrinking below what is used is refused by the
+ * kernel (EBUSY) after it reclaimed what it could.
+ */
+function setMemoryMax(memory: string, bytes: number): void {
+  const limit = `${memory}/memory.limit_in_bytes`;
+  const withSwap = `${memory}/memory.memsw.limit_in_bytes`;
+  const accountsSwap = existsSync(withSwap);
+  if (!accountsSwap) writeControl(`${memory}/memory.swappiness`, "0");
+  const grows = bytes >= readNumber(limit);
+  const order = !accountsSwap ? [limit] : grows ? [withSwap, limit] : [limit, withSwap];
+  for (const path of order) {
+    let code = writeControl(path, String(bytes));
+    if (code === "EBUSY") {
+      writeControl(`${memory}/memory.force_empty`, "0");
+      code = writeControl(path, String(bytes));
     }
+    if (code === null) continue;
+    const used = readNumber(`${memory}/memory.usage_in_bytes`);
+    throw new Error(
+      code === "EBUSY"
+        ? `memory max of ${bytes} bytes refused: ${used} bytes are in use`
+        : `writing "${bytes}" to ${path} failed: ${code}`,
+    );
   }
 }

@@ -16,6 +16,7 @@ import {
   writeControl,
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
+import { type MemoryCeilings, withinCeiling } from "./memory.ts";
 import { quotaOf, weightOf } from "./shares.ts";
 
 export const controllersV2 = ["cpu", "memory", "pids"] as const;
@@ -27,6 +28,7 @@ export interface TreeV2Options {
   /** Enabled for the instances; must be in the parent's `cgroup.controllers`. */
   readonly controllers: readonly string[];
   readonly cores: number;
+  readonly memory: MemoryCeilings;
   readonly clock: Clock;
   readonly events: KernelEvents;
 }
@@ -41,6 +43,9 @@ export function openTreeV2(options: TreeV2Options): Result<CgroupTree, string> {
     if (enable !== "") mustWrite(`${root}/cgroup.subtree_control`, enable);
     if (options.controllers.includes("cpu")) {
       mustWrite(`${root}/cpu.weight`, String(weightOf(options.cores)));
+    }
+    if (options.controllers.includes("memory")) {
+      mustWrite(`${root}/memory.max`, String(options.memory.treeBytes));
     }
   } catch (error) {
     const cause = error instanceof Error ? error.message : String(error);
@@ -100,6 +105,7 @@ class CgroupV2 implements Cgroup {
   readonly #directory: string;
   readonly #clock: Clock;
   readonly #events: KernelEvents;
+  readonly #memory: MemoryCeilings;
 
   constructor(name: string, directory: string, options: TreeV2Options) {
     this.name = name;
@@ -107,6 +113,7 @@ class CgroupV2 implements Cgroup {
     this.#directory = directory;
     this.#clock = options.clock;
     this.#events = options.events;
+    this.#memory = options.memory;
   }
 
   /**
@@ -122,10 +129,11 @@ class CgroupV2 implements Cgroup {
     this.#write("memory.oom.group", "1");
     this.#writeOptional("memory.swap.max", "0");
     this.#writeOptional("memory.zswap.max", "0");
-    this.#reclaimTo(limits.memoryMaxBytes);
+    const memoryMaxBytes = withinCeiling(limits.memoryMaxBytes, this.#memory);
+    this.#reclaimTo(memoryMaxBytes);
     this.#write("memory.min", String(limits.memoryMinBytes ?? 0));
     this.#write("memory.high", orMax(limits.memoryHighBytes));
-    this.#write("memory.max", orMax(limits.memoryMaxBytes));
+    this.#write("memory.max", String(memoryMaxBytes));
   }
 
   async usage(): Promise<CgroupUsage> {
@@ -201,9 +209,9 @@ class CgroupV2 implements Cgroup {
    * v2 kills when its max is lowered below what is used; so what is above is reclaimed first
    * (`memory.reclaim`, Linux 5.19), and what cannot be is an error, as on v1.
    */
-  #reclaimTo(bytes: number | null): void {
+  #reclaimTo(bytes: number): void {
     const used = readNumber(`${this.#directory}/memory.current`);
-    if (bytes === null || used <= bytes) return;
+    if (used <= bytes) return;
     this.#writeOptional("memory.reclaim", String(used - bytes));
     const left = readNumber(`${this.#directory}/memory.current`);
     if (left <= bytes) return;

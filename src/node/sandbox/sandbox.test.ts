@@ -330,7 +330,10 @@ test("with one hierarchy (cgroup v2) the chain is born in its cgroup", async () 
   const parent = /^\S+ \S+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(mounts)?.[1];
   if (parent === undefined) return;
   const tree = must(
-    openTreeV2({ cloud, parent, controllers: [], cores: 2, clock: systemClock, events }),
+    openTreeV2({
+      ...{ cloud, parent, controllers: [], cores: 2, clock: systemClock, events },
+      memory: { treeBytes: 2 ** 40, instanceBytes: 2 ** 40 },
+    }),
   );
   const cgroup = await tree.create("app");
   const statusFile = join(directory, "born");
