@@ -17,6 +17,8 @@ export interface Limits {
   readonly pids: number;
   /** Open files of each process. */
   readonly openFiles: number;
+  /** Bytes that the app's volume may hold, shared by its instances. */
+  readonly disk: number;
 }
 
 export const unbounded: Bounds = { min: null, max: null, burst: null };
@@ -26,4 +28,5 @@ export const defaultLimits: Limits = {
   memory: unbounded,
   pids: 1024,
   openFiles: 65_536,
+  disk: 1024 ** 3,
 };

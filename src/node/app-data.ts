@@ -9,6 +9,7 @@ import type { Follower } from "./follow.ts";
 import type { AppLogs } from "./logs/app-logs.ts";
 import { type CloudPaths, nodePaths } from "./paths.ts";
 import type { Releases } from "./releases.ts";
+import { removeSubvolume } from "./volume/subvolumes.ts";
 
 /** Removes what this node keeps of an app, once the app and its last instance are gone. */
 export class AppData implements Follower {
@@ -76,7 +77,7 @@ export class AppData implements Follower {
     // A new app may have the name already: its data is not the old one's.
     if (this.#apps.has(key)) return;
     void this.#logs.forget(project, app);
-    void removeTree(nodePaths.volumeOf(this.#paths, project, app));
+    removeSubvolume(nodePaths.volumeOf(this.#paths, project, app));
   }
 
   /** What was removed while no lode ran. */
@@ -86,7 +87,9 @@ export class AppData implements Follower {
         for (const app of namesIn(`${kind(this.#paths)}/${project}`)) {
           const key = `${project}/${app}`;
           if (this.#apps.has(key) || this.#removed.has(key)) continue;
-          await removeTree(`${kind(this.#paths)}/${key}`);
+          const path = `${kind(this.#paths)}/${key}`;
+          if (kind === nodePaths.volumes) removeSubvolume(path);
+          else await removeTree(path);
         }
       }
     }

@@ -18,8 +18,8 @@ test("this machine is well, and looking leaves nothing behind", async () => {
   const found = await diagnose({ ...options, ports: [] });
   expect(found.filter(({ ok }) => !ok)).toEqual([]);
   expect(found.map(({ check }) => check)).toEqual([
-    ...["root", "bwrap", "nft", "ip", "user namespaces", "resolver", "forwarding rules"],
-    ...["data directory", "cgroups", "network", "sandbox"],
+    ...["root", "bwrap", "nft", "ip", "mkfs.btrfs", "user namespaces", "resolver"],
+    ...["forwarding rules", "data directory", "cgroups", "disk of apps", "network", "sandbox"],
   ]);
   const [cloud] = tokens;
   const places = [...readdirSync("/sys/class/net"), ...readdirSync("/run")];

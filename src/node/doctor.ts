@@ -9,8 +9,10 @@ import { type KernelEvents, openKernelEvents } from "./linux/kernel-events.ts";
 import { listenTcp } from "./linux/sockets.ts";
 import { type OpenedNetwork, openNetwork } from "./network/open.ts";
 import { readResolvers } from "./network/resolvers.ts";
+import { cloudPaths, dataPaths } from "./paths.ts";
 import { installTools } from "./runtime/tools.ts";
 import { openSandbox } from "./sandbox/open.ts";
+import { closeDisk, openDisk } from "./volume/disk.ts";
 
 export interface DiagnoseOptions {
   readonly dataDirectory: string;
@@ -31,7 +33,7 @@ export interface Diagnosis {
 
 /**
  * Everything a node needs, tried rather than looked up where that is possible: a cgroup, a
- * network and a sandboxed program are really made, under a name of their own, and removed.
+ * disk, a network and a sandboxed program are really made, under a name of their own, and removed.
  * Works beside a running cloud.
  */
 export async function diagnose(options: DiagnoseOptions): Promise<readonly Diagnosis[]> {
@@ -64,6 +66,7 @@ const neededPrograms = [
   { name: "bwrap", versionFlag: "--version", package: "bubblewrap", least: [0, 8] },
   { name: "nft", versionFlag: "--version", package: "nftables", least: [1, 0] },
   { name: "ip", versionFlag: "-V", package: "iproute2", least: [5, 0] },
+  { name: "mkfs.btrfs", versionFlag: "--version", package: "btrfs-progs", least: [5, 0] },
 ] as const;
 
 async function checkProgram(program: (typeof neededPrograms)[number]): Promise<Diagnosis> {
@@ -158,6 +161,9 @@ function checkPort(port: number): Diagnosis {
   return good(name, "free");
 }
 
+/** Everyone may pass through it, and it is no tmpfs: Bun alone has 90 MB. */
+const scratchParent = "/var/tmp";
+
 /** Makes a little cloud: cgroups, a network, and the launch chain's self-test. */
 async function tryMachine({ clock, random }: DiagnoseOptions): Promise<readonly Diagnosis[]> {
   const cloud = random.token(6);
@@ -172,6 +178,7 @@ async function tryMachine({ clock, random }: DiagnoseOptions): Promise<readonly 
     const shared = { cloud, runDirectory, clock };
     const cgroups = await tryCgroups(shared, events.value, found);
     if (cgroups !== null) undo.push(() => cgroups.destroy());
+    found.push(await tryDisk(cloud));
     const network = await tryNetwork(shared, found);
     if (network !== null) undo.push(() => network.network.destroy());
     if (cgroups !== null && network !== null) {
@@ -203,6 +210,20 @@ async function tryCgroups(
   return cgroups.value;
 }
 
+async function tryDisk(cloud: string): Promise<Diagnosis> {
+  const scratch = await mkdtemp(join(scratchParent, "lode-doctor-"));
+  const paths = cloudPaths(scratch, cloud);
+  try {
+    await mkdir(dataPaths.node(paths));
+    const disk = openDisk(paths);
+    if (disk.ok) return good("disk of apps", "a file system with limits can be mounted");
+    return bad("disk of apps", disk.error, "apt install btrfs-progs; run on the host itself");
+  } finally {
+    await closeDisk(paths);
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
 async function tryNetwork(shared: Shared, found: Diagnosis[]): Promise<OpenedNetwork | null> {
   const network = await openNetwork({ ...shared, poolSize: 1 });
   if (!network.ok) {
@@ -213,9 +234,6 @@ async function tryNetwork(shared: Shared, found: Diagnosis[]): Promise<OpenedNet
   found.push(good("network", "bridge, namespaces and packet rules can be made"));
   return network.value;
 }
-
-/** Everyone may pass through it, and it is no tmpfs: Bun alone has 90 MB. */
-const scratchParent = "/var/tmp";
 
 async function trySandbox(
   shared: Shared,

@@ -1,4 +1,12 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
 import { isPartial } from "./drivers/layout.ts";
@@ -6,20 +14,26 @@ import type { HostTools } from "./drivers/specification.ts";
 import { checkLogStorage } from "./logs/app-logs.ts";
 import { type CloudPaths, dataPaths, nodePaths } from "./paths.ts";
 import { installTools } from "./runtime/tools.ts";
+import { openDisk } from "./volume/disk.ts";
+import { limitSubvolume, makeSubvolume } from "./volume/subvolumes.ts";
 
 /** Makes the node's folders, with who may enter them, and what sandboxes share. */
 export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
   // Apps pass through these to what is theirs, and can list none of them.
   const passed = [
-    paths.data,
-    dataPaths.node(paths),
+    nodePaths.disk(paths),
     nodePaths.releases(paths),
+    nodePaths.buildArea(paths),
     nodePaths.layers(paths),
     nodePaths.volumes(paths),
     nodePaths.builds(paths),
     paths.run,
     nodePaths.instanceSockets(paths),
   ];
+  for (const folder of [paths.data, dataPaths.node(paths)]) makeFolder(folder, 0o711);
+  const disk = openDisk(paths);
+  if (!disk.ok) return disk;
+  prepareBuildArea(paths);
   rmSync(nodePaths.builds(paths), { recursive: true, force: true });
   removePartialTrees(nodePaths.releases(paths));
   for (const folder of passed) makeFolder(folder, 0o711);
@@ -37,6 +51,14 @@ export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
   }
   const logs = checkLogStorage(paths);
   return logs.ok ? ok(installTools(nodePaths.runtime(paths))) : logs;
+}
+
+/** Builds and their layers get half of what apps may write. */
+function prepareBuildArea(paths: CloudPaths): void {
+  const area = nodePaths.buildArea(paths);
+  if (!existsSync(area)) makeSubvolume(area);
+  const { blocks, bsize } = statfsSync(nodePaths.disk(paths));
+  limitSubvolume(area, Math.floor((blocks * bsize) / 2));
 }
 
 /** What a lode that was killed had begun to lay out. */

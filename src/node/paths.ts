@@ -24,7 +24,7 @@ export const dataPaths = {
   adminToken: (paths: CloudPaths) => join(paths.data, "admin.token"),
   /** {apiPort, httpPort, …} of the running or last cloud, for the CLI. */
   endpoint: (paths: CloudPaths) => join(paths.data, "endpoint.json"),
-  /** The node's trees: releases/, layers/, instances/, logs/, volumes/. */
+  /** The node's trees: releases/, disk/, instances/, logs/ and more, see `nodePaths`. */
   node: (paths: CloudPaths) => join(paths.data, "node"),
   /**
    * Wire socket for gateways, in a folder of its own: gateways are shown the folder, because a
@@ -43,17 +43,22 @@ export const nodePaths = {
   releases: (paths: CloudPaths) => join(dataPaths.node(paths), "releases"),
   releasesOf: (paths: CloudPaths, uidOffset: number) =>
     join(nodePaths.releases(paths), String(uidOffset)),
+  /** Where the file system is mounted that holds what apps and builds write. */
+  disk: (paths: CloudPaths) => join(dataPaths.node(paths), "disk"),
+  diskImage: (paths: CloudPaths) => join(dataPaths.node(paths), "disk.img"),
+  /** Layers and jobs, bounded together; on one file system, so that results are renamed. */
+  buildArea: (paths: CloudPaths) => join(nodePaths.disk(paths), "build"),
   /** Results of build steps, by cache key. */
-  layers: (paths: CloudPaths) => join(dataPaths.node(paths), "layers"),
+  layers: (paths: CloudPaths) => join(nodePaths.buildArea(paths), "layers"),
   /** Build jobs under way; what a start finds here is rubbish. */
-  builds: (paths: CloudPaths) => join(dataPaths.node(paths), "builds"),
+  builds: (paths: CloudPaths) => join(nodePaths.buildArea(paths), "jobs"),
   /** One JSON file an instance, for adoption. */
   instances: (paths: CloudPaths) => join(dataPaths.node(paths), "instances"),
   logs: (paths: CloudPaths) => join(dataPaths.node(paths), "logs"),
   logsOf: (paths: CloudPaths, project: string, app: string) =>
     join(nodePaths.logs(paths), project, app),
   /** What apps write (their HOME); lives until the app is removed. */
-  volumes: (paths: CloudPaths) => join(dataPaths.node(paths), "volumes"),
+  volumes: (paths: CloudPaths) => join(nodePaths.disk(paths), "volumes"),
   volumeOf: (paths: CloudPaths, project: string, app: string) =>
     join(nodePaths.volumes(paths), project, app),
   /** Lode's own programs for inside sandboxes, Bun among them. */

@@ -238,6 +238,7 @@ const limitsSchema = z.object({
   memory: boundSchema,
   pids: z.number().int(),
   openFiles: z.number().int(),
+  disk: z.number().int(),
 });
 
 const releaseConfigSchema = z

@@ -56,6 +56,11 @@ const resources: KeyTable = {
     example: "openFiles = 65536",
     shapes: [integer],
   },
+  disk: {
+    description: "What the app may keep in its HOME, shared by its instances.",
+    example: 'disk = "1G"',
+    shapes: [text],
+  },
 };
 
 const scale: KeyTable = {

@@ -27,6 +27,8 @@ export interface LodeToml {
   readonly memory: Bounds | null;
   readonly pids: number | null;
   readonly openFiles: number | null;
+  /** Bytes. */
+  readonly disk: number | null;
   readonly scaleMin: number | null;
   readonly scaleMax: number | null;
   readonly idleMs: number | null;
@@ -132,6 +134,7 @@ function read(reader: Reader): LodeToml {
     memory: readBounds(reader, ["resources", "memory"], parseMemoryBounds, parseBytes),
     pids: reader.integer(["resources", "pids"], 1, 1_000_000),
     openFiles: reader.integer(["resources", "openFiles"], 16, 1_048_576),
+    disk: reader.parsed(["resources", "disk"], parseDiskBytes),
     scaleMin,
     scaleMax,
     idleMs: reader.parsed(["scale", "idle"], parsePositiveDurationMs),
@@ -214,6 +217,13 @@ function parsePositiveDurationMs(text: string): Result<number, string> {
   const duration = parseDurationMs(text);
   if (!duration.ok || duration.value > 0) return duration;
   return err(`"${text}" is no time at all; write it like 30s or 5m`);
+}
+
+/** Below 16 MiB a file system has room for little but its own records. */
+function parseDiskBytes(text: string): Result<number, string> {
+  const bytes = parseBytes(text);
+  if (!bytes.ok || bytes.value >= 16 * 1024 ** 2) return bytes;
+  return err(`"${text}" is below the least, 16M`);
 }
 
 function parseHealthPath(text: string): Result<string, string> {

@@ -83,6 +83,7 @@ function limitsOf(toml: LodeToml | null): Limits {
     memory: toml?.memory ?? defaultLimits.memory,
     pids: toml?.pids ?? defaultLimits.pids,
     openFiles: toml?.openFiles ?? defaultLimits.openFiles,
+    disk: toml?.disk ?? defaultLimits.disk,
   };
 }
 

@@ -30,6 +30,7 @@ cpu = "0.25:2:4"
 memory = { min = "64M", burst = "1G" }
 pids = 100
 openFiles = 1024
+disk = "5G"
 
 [scale]
 min = 1
@@ -61,6 +62,7 @@ test("every key is read", () => {
     memory: { min: 64 * 1024 ** 2, max: null, burst: 1024 ** 3 },
     pids: 100,
     openFiles: 1024,
+    disk: 5 * 1024 ** 3,
     scaleMin: 1,
     scaleMax: 4,
     idleMs: 600_000,

@@ -1,4 +1,4 @@
-import { chmodSync, chownSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { chownSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
@@ -12,6 +12,7 @@ import type { ExitWatcher, ProcessIdentity } from "../linux/processes.ts";
 import type { Network, NetworkSlot } from "../network/network.ts";
 import { type CloudPaths, dataPaths, nodePaths } from "../paths.ts";
 import type { Sandbox, SandboxExit, SandboxSpec } from "../sandbox/sandbox.ts";
+import { ensureVolume } from "../volume/volumes.ts";
 import { descendants } from "./descendants.ts";
 import { reasonOf } from "./layout.ts";
 import { answers, explainSilence, listeners, socketReady } from "./readiness.ts";
@@ -96,7 +97,7 @@ class SandboxDriver implements ProcessDriver {
   ): Promise<InstanceProcess> {
     const { paths, network, cgroups, sandbox } = this.#dependencies;
     const { instance } = request;
-    const volume = makeVolume(paths, request);
+    const volume = ensureVolume(paths, request, request.release.config.limits.disk);
     const socketDirectory = listenOf(request) === "unix" ? makeSocketPlace(paths, request) : null;
     const slot = await network.acquire(request.release.config.egress, instance);
     holds({ slot: slot.name, monitor: null });
@@ -224,23 +225,6 @@ function makeSocketPlace(paths: CloudPaths, { instance, uid }: LaunchRequest): s
   mkdirSync(directory, { mode: 0o700 });
   chownSync(directory, uid, uid);
   return directory;
-}
-
-/** The app's HOME. One of another owner is what a removed app of this name left. */
-export function makeVolume(
-  paths: CloudPaths,
-  { project, app, uid }: Pick<LaunchRequest, "project" | "app" | "uid">,
-): string {
-  const volume = nodePaths.volumeOf(paths, project, app);
-  const found = statSync(volume, { throwIfNoEntry: false });
-  if (found?.uid === uid) return volume;
-  if (found !== undefined) rmSync(volume, { recursive: true, force: true });
-  const folder = join(nodePaths.volumes(paths), project);
-  mkdirSync(folder, { recursive: true });
-  chmodSync(folder, 0o711);
-  mkdirSync(volume, { mode: 0o700 });
-  chownSync(volume, uid, uid);
-  return volume;
 }
 
 async function ready(

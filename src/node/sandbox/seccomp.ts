@@ -46,7 +46,7 @@ export function writeSeccompFilter(path: string): Result<null, string> {
     const exported = call.seccomp_export_bpf(context, descriptor);
     if (exported !== 0) return err(`libseccomp: seccomp_export_bpf failed (${exported})`);
     const program = readFileSync(partial);
-    writeFileSync(partial, Buffer.concat([terminalGuard(), program]));
+    writeFileSync(partial, Buffer.concat([requestGuard(), program]));
     renameSync(partial, path);
     return ok(null);
   } finally {
@@ -119,11 +119,11 @@ function encodeTests(tests: readonly ArgumentTest[]): Uint8Array {
 }
 
 /**
- * Instructions put before libseccomp's program (BPF jumps are relative): refuses the terminal
- * requests of ioctl(2) by the low half of its argument alone. The kernel looks at no more,
+ * Instructions put before libseccomp's program (BPF jumps are relative): refuses requests of
+ * ioctl(2) by the low half of its argument alone. The kernel looks at no more,
  * and an allowlist that compares all 64 bits lets `1<<32 | TIOCSTI` through.
  */
-function terminalGuard(): Uint8Array {
+function requestGuard(): Uint8Array {
   const { architecture, ioctl } =
     process.arch === "arm64"
       ? { architecture: 0xc000_00b7, ioctl: 29 }

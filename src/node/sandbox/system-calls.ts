@@ -66,8 +66,14 @@ export const sockets: readonly { readonly family: number; readonly type: number 
   { family: 16, type: null },
 ];
 
-/** ioctl requests that put input into a terminal: TIOCSTI and TIOCLINUX. */
-export const deniedRequests: readonly number[] = [0x5412, 0x541c];
+/**
+ * ioctl requests that put input into a terminal (TIOCSTI, TIOCLINUX), and those by which any
+ * user may make a btrfs subvolume (BTRFS_IOC_SUBVOL_CREATE, _SNAP_CREATE, their v2): inside its
+ * volume an app would have one without the volume's limit.
+ */
+export const deniedRequests: readonly number[] = [
+  0x5412, 0x541c, 0x5000_940e, 0x5000_9401, 0x5000_9418, 0x5000_9417,
+];
 
 function words(text: string): readonly string[] {
   return text.trim().split(/\s+/);

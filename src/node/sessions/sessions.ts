@@ -8,7 +8,7 @@ import type { CgroupTree } from "../cgroup/cgroup.ts";
 import { ceilings, fullCredit } from "../decide/credit.ts";
 import { descendants } from "../drivers/descendants.ts";
 import { reasonOf } from "../drivers/layout.ts";
-import { type InstanceProcess, makeVolume } from "../drivers/process.ts";
+import type { InstanceProcess } from "../drivers/process.ts";
 import {
   type HostTools,
   type Launch,
@@ -20,6 +20,7 @@ import { readStartTicks, signalProcess } from "../linux/identity.ts";
 import type { Network, NetworkSlot } from "../network/network.ts";
 import { type CloudPaths, nodePaths } from "../paths.ts";
 import type { Sandbox, SandboxSpec } from "../sandbox/sandbox.ts";
+import { ensureVolume } from "../volume/volumes.ts";
 import {
   argvOfSession,
   runSession,
@@ -162,7 +163,7 @@ class NodeSessions implements Sessions {
       instance: `run-${request.session}` as InstanceId,
       process: mainProcess(release),
       secrets: openSecrets(release, openSecret),
-      volume: makeVolume(paths, { project, app, uid }),
+      volume: ensureVolume(paths, { project, app, uid }, release.config.limits.disk),
       socketDirectory: null,
       openFiles: release.config.limits.openFiles,
     };

@@ -40,6 +40,7 @@ import { openKernelEvents } from "../linux/kernel-events.ts";
 import { openNetwork } from "../network/open.ts";
 import { type CloudPaths, cloudPaths } from "../paths.ts";
 import { openSandbox } from "../sandbox/open.ts";
+import { closeDisk } from "../volume/disk.ts";
 
 export const node = "n1" as NodeName;
 
@@ -75,7 +76,8 @@ export function newPaths(): CloudPaths {
   const data = mkdtempSync(join(tmpdir(), "lode-agent-"));
   const paths = cloudPaths(data, systemRandom.token(6));
   mkdirSync(paths.run, { recursive: true });
-  cleanups.push(() => {
+  cleanups.push(async () => {
+    await closeDisk(paths);
     rmSync(data, { recursive: true, force: true });
     rmSync(paths.run, { recursive: true, force: true });
   });
