@@ -428,7 +428,7 @@ test("exec joins a running instance, run starts a sandbox of the release", async
   joined.type("typed\n");
   joined.send({ kind: "eof" });
   expect(await joined.code).toBe(5);
-  expect(joined.output.stdout).toBe("green\nhttp.sock\ntyped\n");
+  expect(joined.output.stdout).toBe("green\nhttp.sock\nhttp.sock.listens\ntyped\n");
   expect(await phaseOf(cloud, assignment)).toEqual(running);
   const alone = session(cloud, {
     ...ref,

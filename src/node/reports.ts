@@ -56,8 +56,9 @@ export function createReports(
   function flushSoon(): void {
     if (soon) return;
     soon = true;
-    // Everything that happens in this turn travels as one message, without waiting longer.
-    queueMicrotask(flush);
+    // Everything that happens in this turn travels as one message; after what the turn began (a
+    // start, the answer to a wake), which nobody else waits for less.
+    setImmediate(flush);
   }
 
   const responder = wire.respond(subjects.nodeReport(node), async () => {

@@ -10,23 +10,21 @@ import {
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { Clock, Timer } from "../../base/time.ts";
+import type { Clock } from "../../base/time.ts";
 import { formatDurationMs } from "../../base/units.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { HealthCheck } from "../../model/release.ts";
-import { isListening } from "../linux/sockets.ts";
 
 /** Attempts begin close together, as most apps are ready within milliseconds. */
 const firstDelayMs = 2;
 const delayMsMax = 250;
 const attemptTimeoutMs = 5000;
 const lookMs = 10;
-/** A socket is bound some microseconds before it listens, which nothing tells of. */
-const deafDelayMs = 1;
 
 /**
- * Waits until the app's socket `source` listens, and makes it reachable for gateways as
- * `target`. The link is to the inode, never through a symlink, and what it names is looked at
+ * Waits until the app's socket listens, and makes it reachable for gateways as `target`. A
+ * socket is there some microseconds before it listens, so the app says by a file beside it when
+ * it does. The link is to the inode, never through a symlink, and what it names is looked at
  * under a name that the app cannot touch: an app can offer its own socket and nothing else.
  */
 export function socketReady(
@@ -36,23 +34,18 @@ export function socketReady(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const source = join(sourceDirectory, "http.sock");
+  const listens = (): boolean =>
+    lstatSync(`${source}.listens`, { throwIfNoEntry: false }) !== undefined;
   return new Promise((resolve) => {
-    let again: Timer | null = null;
-    let delayMs = deafDelayMs;
     const finish = (ready: boolean): void => {
       stopWatching();
-      again?.cancel();
       signal.removeEventListener("abort", abort);
       resolve(ready);
     };
     const abort = (): void => finish(false);
     const look = (): void => {
-      const found = publishSocket(join(sourceDirectory, "http.sock"), target, uid);
-      again?.cancel();
-      if (found === "published") finish(true);
-      if (found !== "deaf") return;
-      again = clock.after(delayMs, look);
-      delayMs = Math.min(delayMsMax, 2 * delayMs);
+      if (listens() && publishSocket(source, target, uid)) finish(true);
     };
     const stopWatching = watchFolder(sourceDirectory, clock, look);
     signal.addEventListener("abort", abort);
@@ -72,29 +65,23 @@ function watchFolder(path: string, clock: Clock, changed: () => void): () => voi
   }
 }
 
-/** Deaf: it is there and does not listen yet. */
-function publishSocket(
-  source: string,
-  target: string,
-  uid: number,
-): "published" | "deaf" | "absent" {
+function publishSocket(source: string, target: string, uid: number): boolean {
   const linked = `${target}.new`;
   try {
     unlinkIfThere(linked);
     linkSync(source, linked);
   } catch {
-    return "absent";
+    return false;
   }
   const found = lstatSync(linked);
-  const isItsSocket = found.isSocket() && found.uid === uid;
-  if (!isItsSocket || !isListening(linked)) {
+  if (!found.isSocket() || found.uid !== uid) {
     unlinkSync(linked);
-    return isItsSocket ? "deaf" : "absent";
+    return false;
   }
   // Its folder decides who may come near it; the gateway's user is none of the owner's.
   chmodSync(linked, 0o666);
   renameSync(linked, target);
-  return "published";
+  return true;
 }
 
 function unlinkIfThere(path: string): void {

@@ -4,7 +4,6 @@ import { err, ok, type Result } from "../../base/result.ts";
 const library = dlopen("libc.so.6", {
   __errno_location: { args: [], returns: "ptr" },
   bind: { args: ["i32", "ptr", "u32"], returns: "i32" },
-  connect: { args: ["i32", "ptr", "u32"], returns: "i32" },
   epoll_create1: { args: ["i32"], returns: "i32" },
   epoll_ctl: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
   epoll_wait: { args: ["i32", "ptr", "i32", "i32"], returns: "i32" },

@@ -1,7 +1,7 @@
 import { ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
 import { err, ok, type Result } from "../../base/result.ts";
-import { attempt, libc, must, type SystemError } from "./libc.ts";
+import { attempt, libc, type SystemError } from "./libc.ts";
 
 export interface ListenOptions {
   /** IPv4 or IPv6 address; `::` takes IPv6 only, so both families may listen side by side. */
@@ -13,7 +13,6 @@ export interface ListenOptions {
   readonly reusePort: boolean;
 }
 
-const familyUnix = 1;
 const familyIpv4 = 2;
 const familyIpv6 = 10;
 const levelSocket = 1;
@@ -48,20 +47,6 @@ export function listeningPort(descriptor: number): number {
   const got = attempt("getsockname", libc.getsockname(descriptor, ptr(address), ptr(length)));
   if (!got.ok) throw new Error(`port of descriptor ${descriptor}: ${got.error.code}`);
   return new DataView(address.buffer).getUint16(2, false);
-}
-
-/** Whether a program accepts connections on the unix socket at `path`; it meets one that ends. */
-export function isListening(path: string): boolean {
-  const streamNonBlockingCloseOnExec = 1 | 0x800 | 0x8_0000;
-  const descriptor = must("socket", libc.socket(familyUnix, streamNonBlockingCloseOnExec, 0));
-  try {
-    const address = new Uint8Array([familyUnix, 0, ...Buffer.from(path), 0]);
-    const connected = attempt("connect", libc.connect(descriptor, ptr(address), address.length));
-    // Its queue is full: somebody listens.
-    return connected.ok || connected.error.code === "EAGAIN";
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 function bindAndListen(

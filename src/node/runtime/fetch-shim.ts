@@ -1,6 +1,6 @@
 // Runs inside an app's sandbox, as the app: `bun fetch-shim.ts ENTRY SOCKET`. It serves the
-// fetch handler that ENTRY exports by default on the unix socket SOCKET; that the socket
-// listens is how Lode knows that the app is ready.
+// fetch handler that ENTRY exports by default on the unix socket SOCKET. A file SOCKET.listens
+// tells Lode that it does.
 //
 // Self-contained (this text is embedded in the lode executable and written out for apps). It
 // imports nothing of Node's: `node:fs`, `node:path` and `node:url` would nearly double the CPU
@@ -51,6 +51,8 @@ async function main(entry: string | undefined, socket: string | undefined): Prom
   if (entry === undefined || socket === undefined) fail("usage: fetch-shim ENTRY SOCKET");
   const app = await load(entry);
   const server = Bun.serve({ ...options(app), unix: socket } as Parameters<typeof Bun.serve>[0]);
+  // Synchronous, as all small writes of Bun's.
+  void Bun.write(`${socket}.listens`, "1");
   process.once("SIGTERM", () => {
     setTimeout(() => process.exit(0), stopGraceMs).unref();
     server.stop().then(() => process.exit(0));

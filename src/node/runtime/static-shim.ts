@@ -1,5 +1,5 @@
 // Runs inside an app's sandbox, as the app: `bun static-shim.ts ROOT SOCKET`. It serves the
-// files under ROOT on the unix socket SOCKET.
+// files under ROOT on the unix socket SOCKET. A file SOCKET.listens tells Lode that it does.
 //
 // Self-contained (this text is embedded in the lode executable and written out for apps).
 import { realpathSync, type Stats } from "node:fs";
@@ -204,6 +204,7 @@ function main(rootPath: string | undefined, socket: string | undefined): void {
     fetch: createStaticHandler(resolve(rootPath)),
     error: () => text(500, "This file cannot be read\n"),
   });
+  void Bun.write(`${socket}.listens`, "1");
   process.once("SIGTERM", () => {
     server.stop().then(() => process.exit(0));
   });
