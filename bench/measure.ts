@@ -45,7 +45,9 @@ function tryOnce(target: Target): Promise<string> {
       socket.destroy();
     });
     socket.on("error", (error: NodeJS.ErrnoException) => {
-      settle(error.code === "ECONNREFUSED" ? "refused" : `${error.code}`);
+      // Docker's proxy accepts for a container that does not listen yet, and resets.
+      const refused = error.code === "ECONNREFUSED" || error.code === "ECONNRESET";
+      settle(refused ? "refused" : `${error.code}`);
     });
     socket.on("close", () => settle("refused"));
   });
