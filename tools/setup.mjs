@@ -2,7 +2,7 @@
 // as package-lock.json has them, and the Debian packages of packages.json. Run it as often as
 // you like; with nothing to do it takes the time Node needs to start.
 //
-//   node tools/setup.mjs [run|test]     test: also what only the tests need
+//   node tools/setup.mjs [run|test|rig]     also what only the tests need, or the rig
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -119,8 +119,9 @@ async function installDebianPackages(names) {
 }
 
 const purpose = process.argv[2] ?? "run";
-if (purpose !== "run" && purpose !== "test") giveUp(`"${purpose}" is neither run nor test`);
+const purposes = ["run", "test", "rig"];
+if (!purposes.includes(purpose)) giveUp(`"${purpose}" is none of ${purposes.join(", ")}`);
 const packages = readJson("tools/packages.json");
-const names = Object.keys({ ...packages.run, ...(purpose === "test" ? packages.test : {}) });
+const names = Object.keys({ ...packages.run, ...packages[purpose] });
 await installNpmPackages();
 await installDebianPackages(names);

@@ -71,7 +71,9 @@ class TreeV2 implements CgroupTree {
     assert(isCgroupName(name), `cgroup name ${JSON.stringify(name)}`);
     const directory = `${this.#root}/${name}`;
     mkdirSync(directory, { recursive: true });
-    return new CgroupV2(name, directory, this.#options);
+    const group = new CgroupV2(name, directory, this.#options);
+    group.dieWhole();
+    return group;
   }
 
   async open(name: string): Promise<Cgroup | null> {
@@ -116,6 +118,11 @@ class CgroupV2 implements Cgroup {
     this.#memory = options.memory;
   }
 
+  /** The app is one unit: out of memory it dies whole, and its supervisor sees one clear end. */
+  dieWhole(): void {
+    this.#writeOptional("memory.oom.group", "1");
+  }
+
   /**
    * Memory limits are written so that they never contradict each other on the way: a lower
    * max last, after its pages were reclaimed.
@@ -125,8 +132,6 @@ class CgroupV2 implements Cgroup {
     this.#write("cpu.weight", String(weightOf(limits.cpuMinCores)));
     this.#write("cpu.max", `${quota.quotaUs ?? "max"} ${quota.periodUs}`);
     this.#write("pids.max", orMax(limits.pidsMax));
-    // The app is one unit: it dies whole, and its supervisor sees one clear end.
-    this.#write("memory.oom.group", "1");
     this.#writeOptional("memory.swap.max", "0");
     this.#writeOptional("memory.zswap.max", "0");
     const memoryMaxBytes = withinCeiling(limits.memoryMaxBytes, this.#memory);
@@ -201,8 +206,14 @@ class CgroupV2 implements Cgroup {
     return removeDirectory(this.#directory, this.#clock);
   }
 
+  /**
+   * How often it ran out of memory. `oom_kill` counts processes, the one that the kernel chose
+   * even twice; `oom_group_kill` (Linux 5.17) counts deaths of the whole.
+   */
   #oomKills(): number {
-    return readField(`${this.#directory}/memory.events`, "oom_kill");
+    const text = readControl(`${this.#directory}/memory.events`) ?? "";
+    const count = (key: string) => new RegExp(`^${key} (\\d+)$`, "m").exec(text)?.[1];
+    return Number(count("oom_group_kill") ?? count("oom_kill") ?? 0);
   }
 
   /**
