@@ -1,4 +1,3 @@
-import { rm } from "node:fs/promises";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Clock } from "../base/time.ts";
 import type { CgroupTree } from "../node/cgroup/cgroup.ts";
@@ -9,6 +8,7 @@ import type { ExitWatcher } from "../node/linux/processes.ts";
 import type { Network } from "../node/network/network.ts";
 import { openNetwork } from "../node/network/open.ts";
 import type { CloudPaths } from "../node/paths.ts";
+import { makeRunDirectory, removeRunDirectory } from "../node/run-directory.ts";
 import { openSandbox } from "../node/sandbox/open.ts";
 import type { Sandbox } from "../node/sandbox/sandbox.ts";
 import { closeDisk } from "../node/volume/disk.ts";
@@ -33,6 +33,7 @@ export async function openMachine(
   const events = openKernelEvents();
   if (!events.ok) return events;
   const runDirectory = paths.run;
+  makeRunDirectory(runDirectory);
   const cgroups = openCgroupTree({
     ...{ cloud: paths.cloud, runDirectory, clock, events: events.value },
   });
@@ -53,7 +54,7 @@ export async function openMachine(
       await cgroups.value.destroy();
       await network.destroy();
       await closeDisk(paths);
-      await rm(paths.run, { recursive: true, force: true });
+      removeRunDirectory(paths.run);
     },
     async close() {
       await network.close();
