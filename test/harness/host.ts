@@ -80,6 +80,10 @@ export function leftovers(cloud: string, dataDirectory: string): string[] {
   const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
   note("mount", mounts);
   found.push(...mounts.filter((line) => line.includes(dataDirectory)).map((at) => `mount: ${at}`));
+  const loops = output(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]);
+  for (const line of loops.split("\n")) {
+    if (line.includes(dataDirectory)) found.push(`loop device: ${line}`);
+  }
   note("interface", readdirSync("/sys/class/net"));
   note("network namespace", list("/run/netns"));
   note("run directory", list("/run"));
