@@ -86,13 +86,17 @@ interface Parts {
 }
 
 function emulator(options: MachineOptions, parts: Parts): readonly string[] {
-  const [restrict, internet] = options.internet ? ["off", "internet"] : ["on", ""];
+  // Alone, it has a public address in a network of documentation's (RFC 5737), in which one
+  // server answers on the port of HTTPS.
+  const alone = "net=198.51.100.0/24,restrict=on,guestfwd=tcp:198.51.100.100:443-cmd:cat";
+  const network = options.internet ? "net=10.0.2.0/24" : alone;
+  const words = options.internet ? "internet" : "";
   return [
     ...["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"],
     ...["-smp", String(options.cpus), "-m", String(options.memoryMib)],
     ...["-kernel", parts.kernel, "-initrd", parts.firstRoot],
-    ...["-append", `console=ttyS0 quiet mitigations=off panic=-1 ${internet}`],
+    ...["-append", `console=ttyS0 quiet mitigations=off panic=-1 ${words}`],
     ...["-serial", `file:${parts.console}`],
     ...["-device", "virtio-serial-pci", "-chardev", `socket,id=port,path=${parts.socketPath}`],
     ...["-device", "virtserialport,chardev=port,name=lode.rig", "-device", "virtio-rng-pci"],
@@ -101,7 +105,7 @@ function emulator(options: MachineOptions, parts: Parts): readonly string[] {
       ...["-drive", `if=none,id=disk${index},format=raw,snapshot=on,file=${file}`],
       ...["-device", `virtio-blk-pci,drive=disk${index}`],
     ]),
-    ...["-netdev", `user,id=net,ipv6=off,restrict=${restrict}`],
+    ...["-netdev", `user,id=net,ipv6=off,${network}`],
     ...["-device", "virtio-net-pci,netdev=net,romfile="],
   ];
 }

@@ -35,12 +35,10 @@ function readArguments() {
   }
 }
 
-/** On a machine that is emulated everything takes ten times as long. */
+/** Emulated, everything takes several times as long: the limit only ends what hangs. */
 const suite: readonly (readonly string[])[] = [
-  [
-    ...["tools/bun", "test", "--timeout=300000"],
-    ...["./src/node/cgroup", "./src/node/sandbox", "./src/node/network", "./src/node/agent"],
-  ],
+  ["tools/bun", "test", "--timeout=300000", "./src/node"],
+  ["tools/bun", "test", "--timeout=300000", "./test/instances.test.ts"],
 ];
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
