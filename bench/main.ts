@@ -2,6 +2,7 @@
 // for each question and writes docs/BENCHMARKS.md. `--quick` takes few samples and writes
 // nothing: it is for trying the benchmark itself. Other arguments choose sections.
 
+import { loadavg } from "node:os";
 import { join } from "node:path";
 import { type Peers, startPeers, stopPeers } from "./peers/peers.ts";
 import { renderDocument, renderSection, type Section } from "./report.ts";
@@ -26,6 +27,7 @@ const questions: readonly (readonly [string, (peers: Peers) => Promise<readonly 
   ["idle", async (peers) => await ownIdle(peers, rounds, `${apps} apps`)],
 ];
 
+const [loadBefore = 0] = loadavg();
 const peers = await startPeers();
 const sections: Section[] = [];
 try {
@@ -49,7 +51,7 @@ if (!quick && chosen.length === 0) {
       : `no workerd: ${peers.workerd.reason}`,
   ];
   const file = join(import.meta.dir, "../docs/BENCHMARKS.md");
-  await Bun.write(file, renderDocument(sections, versions));
+  await Bun.write(file, renderDocument(sections, versions, loadBefore));
   console.log("written: docs/BENCHMARKS.md");
 }
 process.exit(0);

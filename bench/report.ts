@@ -61,7 +61,12 @@ export function renderSection(section: Section): string {
   return [...parts, ...(targets.length > 0 ? ["", ...targets] : [])].join("\n");
 }
 
-export function renderDocument(sections: readonly Section[], versions: readonly string[]): string {
+/** `loadBefore`: the machine's load average before the run, which tells what disturbed it. */
+export function renderDocument(
+  sections: readonly Section[],
+  versions: readonly string[],
+  loadBefore: number,
+): string {
   const system = /^PRETTY_NAME="(.*)"$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1];
   const processor = cpus()[0]?.model.trim() ?? "unknown processor";
   const gigabytes = Math.round(totalmem() / 1024 ** 3);
@@ -73,6 +78,7 @@ export function renderDocument(sections: readonly Section[], versions: readonly 
     "the same program, `examples/hello`, unless said otherwise.",
     "",
     `- machine: ${cpus().length} × ${processor}, ${gigabytes} GB; ${system}, Linux ${release()}`,
+    `- load average before the run: ${format(loadBefore)}`,
     `- date: ${new Date().toISOString().slice(0, 10)}`,
     ...versions.map((version) => `- ${version}`),
     "",
