@@ -23,7 +23,8 @@ export async function deployToServing(peers: Peers, rounds: number): Promise<Sec
     title: "Deploy to serving",
     method:
       "A file of the app is changed, it is deployed again, and the new version answers a " +
-      "request. Docker's old container is left running, its image has only the runtime and one COPY.",
+      "request. Docker's old container is left running, its image has only the runtime and " +
+      "one COPY.",
     unit: "ms",
     rows,
     targets: [target("deploy of hello in 500 ms", medianOf(rows, lodeRow), 500, "ms")],
