@@ -11,6 +11,7 @@ import type { InstanceId, NodeName } from "../model/names.ts";
 import { type ExecRequest, subjects } from "../model/wire.ts";
 import { AppData } from "./app-data.ts";
 import type { CgroupTree } from "./cgroup/cgroup.ts";
+import { CpuShares } from "./cpu-shares.ts";
 import { type Builder, createBuilder } from "./drivers/build.ts";
 import { createLayout } from "./drivers/layout.ts";
 import { createProcessDriver, type ProcessDriver } from "./drivers/process.ts";
@@ -85,12 +86,13 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     wire.publish(subjects.logs(project, line.app), line as unknown as Json),
   );
   const layout = createLayout(paths, options.blobs, random);
-  const builder = createBuilder({ ...options, tools, uidTop: uidBase - 1 });
+  const shares = new CpuShares(availableParallelism());
+  const builder = createBuilder({ ...options, shares, tools, uidTop: uidBase - 1 });
   const preparation = new Preparation(layout, builder, wire, clock, uidBase);
   const releases = new Releases(options.ledger);
   const processes = createProcessDriver(options);
   const files = createInstanceFiles(nodePaths.instances(paths));
-  const sampler = createSampler(clock, instances);
+  const sampler = createSampler(clock, instances, shares);
   const gateways = createGateways(wire, options.gateways, ({ instance, lastRequestAt }) => {
     sampler.touch(instance);
     instances.get(instance)?.feed({ kind: "requested", at: lastRequestAt });
@@ -110,6 +112,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   );
   const sessions = createSessions({
     ...options,
+    shares,
     tools,
     running: (id) => instances.get(id)?.process ?? null,
     prepare: (request, number) => prepareFor(releases, preparation, request, number),
@@ -122,6 +125,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     tools,
     uidBase,
     graceMs: options.graceMs ?? defaultGraceMs,
+    shares,
     gate: new StartGate(clock, startsPerCore * availableParallelism()),
     openSecret: options.openSecret,
     release: ({ project, app, release }) => releases.get(project, app, release),

@@ -7,6 +7,7 @@ import type { Assignment, ExitCause, InstanceStatus } from "../model/instance.ts
 import { releaseProcess } from "../model/names.ts";
 import type { Release } from "../model/release.ts";
 import type { WakeReply } from "../model/wire.ts";
+import type { CpuShares } from "./cpu-shares.ts";
 import { nextTickAt } from "./decide/idle.ts";
 import { type Input, initialState, resume, step } from "./decide/machine.ts";
 import type { Effect, InstanceState, Situation, Step } from "./decide/state.ts";
@@ -44,6 +45,7 @@ export interface InstanceContext {
   readonly uidBase: number;
   readonly graceMs: number;
   readonly gate: StartGate;
+  readonly shares: CpuShares;
   release(assignment: Assignment): Promise<Result<Release, string>>;
   /** Calls `building` when a layer has to be built. */
   prepare(
@@ -86,7 +88,7 @@ export class Instance {
     const task = assignment.process === releaseProcess;
     const { graceMs } = context;
     this.#state = initialState(wantedOf(assignment), { task, takesRequests: false, graceMs });
-    this.#meter = new Meter(assignment.limits);
+    this.#meter = new Meter(assignment.limits, context.shares);
   }
 
   get situation(): Situation {

@@ -2,6 +2,7 @@ import type { Timestamp } from "../base/time.ts";
 import type { InstanceUsage } from "../model/instance.ts";
 import type { Limits } from "../model/limits.ts";
 import type { Cgroup } from "./cgroup/cgroup.ts";
+import type { CpuSharer, CpuShares } from "./cpu-shares.ts";
 import {
   account,
   type Ceilings,
@@ -14,6 +15,8 @@ import {
 
 /** What an instance uses, what it may, and what credit that leaves: one for its whole life. */
 export class Meter {
+  readonly #shares: CpuShares;
+  #sharer: CpuSharer | null = null;
   #limits: Limits;
   #credit: Credit;
   #cgroup: Cgroup | null = null;
@@ -21,7 +24,8 @@ export class Meter {
   #usage: InstanceUsage | null = null;
   #sampledAt: Timestamp = 0;
 
-  constructor(limits: Limits) {
+  constructor(limits: Limits, shares: CpuShares) {
+    this.#shares = shares;
     this.#limits = limits;
     this.#credit = fullCredit(limits);
   }
@@ -65,6 +69,7 @@ export class Meter {
   attach(cgroup: Cgroup, now: Timestamp): void {
     this.#cgroup = cgroup;
     this.#sampledAt = now;
+    this.#sharer = this.#shares.enter(cgroup, this.#limits.cpu.min ?? 0);
   }
 
   /** A process that was adopted has used CPU before anybody looked. */
@@ -78,11 +83,14 @@ export class Meter {
   detach(): void {
     this.#cgroup = null;
     this.#ceilings = null;
+    this.#sharer?.leave();
+    this.#sharer = null;
   }
 
   async setLimits(limits: Limits): Promise<void> {
     this.#credit = rebase(this.#credit, this.#limits, limits);
     this.#limits = limits;
+    this.#sharer?.setMin(limits.cpu.min ?? 0);
     await this.#apply();
   }
 
@@ -98,6 +106,7 @@ export class Meter {
     const usage = { cpuCores: spentUs / 1e6 / seconds, cpuTimeUs, memoryBytes, oomKills };
     this.#usage = usage;
     this.#sampledAt = now;
+    this.#sharer?.observe(usage.cpuCores);
     const { cpu, memory } = this.#limits;
     this.#credit = {
       cpu: account(this.#credit.cpu, cpu, usage.cpuCores, seconds),

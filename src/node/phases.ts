@@ -41,7 +41,9 @@ export function rests(situation: Situation): boolean {
 const killedCode = 128 + 9;
 
 export function causeOf(exit: SandboxExit, oomKills: number, limitBytes: number | null): ExitCause {
+  // cgroup v2 kills all of it at once, so nobody is left to tell how the app ended.
   const wasKilled =
+    exit.kind === "unknown" ||
     (exit.kind === "signal" && exit.signal === "SIGKILL") ||
     (exit.kind === "exit" && exit.code === killedCode);
   return oomKills > 0 && wasKilled ? { kind: "out-of-memory", limitBytes } : exit;

@@ -1,15 +1,16 @@
 import type { Clock } from "../base/time.ts";
 import type { InstanceId } from "../model/names.ts";
+import type { CpuShares } from "./cpu-shares.ts";
+import { idleCores } from "./decide/cpu-shares.ts";
 import type { Instance } from "./instance.ts";
 
 // How often an instance's use is read. Reading costs a few files each; with hundreds of idle
 // instances that would be most of what lode does. So a busy one is read every second, one
-// that used nothing ever more rarely, and a request makes it due again.
+// that used nothing ever more rarely, and a request makes it due again. Only when there is hardly
+// a core to spare all are read every second, for who wants some then gets its part.
 
 const tickMs = 1000;
 const delayMsMax = 30_000;
-/** Below this an instance counts as idle. */
-const idleCores = 0.005;
 
 interface Plan {
   dueAt: number;
@@ -23,7 +24,11 @@ export interface Sampler {
   close(): void;
 }
 
-export function createSampler(clock: Clock, instances: ReadonlyMap<InstanceId, Instance>): Sampler {
+export function createSampler(
+  clock: Clock,
+  instances: ReadonlyMap<InstanceId, Instance>,
+  shares: CpuShares,
+): Sampler {
   const plans = new Map<InstanceId, Plan>();
   let running = false;
 
@@ -31,8 +36,9 @@ export function createSampler(clock: Clock, instances: ReadonlyMap<InstanceId, I
     if (running) return;
     running = true;
     const now = clock.now();
+    const all = shares.isContended;
     for (const [id, plan] of plans) {
-      if (plan.dueAt > now) continue;
+      if (plan.dueAt > now && !all) continue;
       const instance = instances.get(id);
       const cores = (await instance?.sample()) ?? null;
       if (instance === undefined || cores === null) {
@@ -43,6 +49,7 @@ export function createSampler(clock: Clock, instances: ReadonlyMap<InstanceId, I
       plan.delayMs = busy ? tickMs : Math.min(delayMsMax, plan.delayMs * 2);
       plan.dueAt = now + plan.delayMs;
     }
+    shares.balance();
     running = false;
   }
 

@@ -23,7 +23,6 @@ afterEach(async () => {
 });
 
 const noLimits: CgroupLimits = {
-  cpuMinCores: null,
   cpuMaxCores: null,
   memoryMinBytes: null,
   memoryHighBytes: null,
@@ -74,7 +73,7 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 
 test("processes join, are listed, use CPU, freeze, thaw and die", async () => {
   const group = await tree().create("app-1");
-  await group.setLimits({ ...noLimits, cpuMinCores: 0.5, pidsMax: 50 });
+  await group.setLimits({ ...noLimits, pidsMax: 50 });
   const child = start(group, "while :; do :; done");
   await until(
     async () => (await group.pids()).length === 1 && (await group.usage()).cpuTimeUs > 5000,
@@ -209,7 +208,6 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
   expect(readFileSync(`${root}/cgroup.subtree_control`, "utf8")).toBe("+cpu +memory +pids");
   expect(readFileSync(`${root}/cpu.weight`, "utf8")).toBe("800");
   const limits: CgroupLimits = {
-    cpuMinCores: 0.25,
     cpuMaxCores: 1.5,
     memoryMinBytes: 10,
     memoryHighBytes: 20,
@@ -217,11 +215,12 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
     pidsMax: 7,
   };
   await group.setLimits(limits);
+  group.setCpuWeight(0.25);
   const files = ["cpu.weight", "cpu.max", "pids.max", "memory.min", "memory.high", "memory.max"];
   expect(files.map(read)).toEqual(["25", "30000 20000", "7", "10", "20", "30"]);
   expect([read("memory.oom.group"), read("memory.swap.max")]).toEqual(["1", "0"]);
   await group.setLimits(noLimits);
-  expect(files.map(read)).toEqual(["1", "max 20000", "max", "0", "max", "8000"]);
+  expect(files.map(read)).toEqual(["25", "max 20000", "max", "0", "max", "8000"]);
   expect(readFileSync(`${root}/memory.max`, "utf8")).toBe("9000");
   writeFileSync(`${root}/app/memory.current`, "100");
   expect(group.setLimits(limits)).rejects.toThrow("100 bytes are in use");
@@ -268,12 +267,8 @@ test("detection: v2 first, then v1, else one line that says why", () => {
 });
 
 test("weights and quotas", () => {
-  expect([sharesOf(null), sharesOf(0.25), sharesOf(2), sharesOf(1000)]).toEqual([
-    10, 256, 2048, 262_144,
-  ]);
-  expect([weightOf(null), weightOf(0.25), weightOf(2), weightOf(1000)]).toEqual([
-    1, 25, 200, 10_000,
-  ]);
+  expect([0, 0.01, 0.25, 2, 1000].map(sharesOf)).toEqual([2, 10, 256, 2048, 262_144]);
+  expect([0, 0.01, 0.25, 2, 1000].map(weightOf)).toEqual([1, 1, 25, 200, 10_000]);
   expect(quotaOf(0.5)).toEqual({ quotaUs: 10_000, periodUs: 20_000 });
   expect(quotaOf(0.01)).toEqual({ quotaUs: 1000, periodUs: 100_000 });
   expect(quotaOf(0.0001)).toEqual({ quotaUs: 1000, periodUs: 1_000_000 });

@@ -1,7 +1,5 @@
 /** CPU and memory settings of one cgroup; null lifts the limit. */
 export interface CgroupLimits {
-  /** Guaranteed cores under contention, as a share of the machine's; null: the least share. */
-  readonly cpuMinCores: number | null;
   /** Ceiling in cores. */
   readonly cpuMaxCores: number | null;
   /** Protected from reclaim (v2 memory.min; v1 soft limit). */
@@ -27,6 +25,11 @@ export interface Cgroup {
   /** `cgroup.procs` files: a launcher writes `0` into each to join, before it does anything. */
   readonly joinPaths: readonly string[];
   setLimits(limits: CgroupLimits): Promise<void>;
+  /**
+   * Its part of the CPU time when others want it too, beside their weights; a new cgroup's is
+   * one core. Nothing happens when it has just gone.
+   */
+  setCpuWeight(cores: number): void;
   usage(): Promise<CgroupUsage>;
   pids(): Promise<readonly number[]>;
   freeze(): Promise<void>;

@@ -1,21 +1,11 @@
-/**
- * Guaranteed cores as kernel weights.
- *
- * Siblings with weights w share C cores as C·w/Σw when all are busy. With one unit per core
- * (k = 1024 shares or 100 of v2's weight) and 0.01 core counted for those without a minimum,
- * an app's share is at least its min as long as Σ min + 0.01·(apps without one) ≤ C: the
- * scheduler keeps Σ min below the capacity, so the kernel keeps the promise.
- */
-const leastCores = 0.01;
-
-/** cgroup v1 `cpu.shares`: 1024 per core (kernel range 2–262144). */
-export function sharesOf(cores: number | null): number {
-  return clamp(Math.round(1024 * Math.max(cores ?? 0, leastCores)), 2, 262_144);
+/** cgroup v1 `cpu.shares`: 1024 per core, the kernel's default (its range is 2–262144). */
+export function sharesOf(cores: number): number {
+  return clamp(Math.round(1024 * cores), 2, 262_144);
 }
 
-/** cgroup v2 `cpu.weight`: 100 per core (kernel range 1–10000). */
-export function weightOf(cores: number | null): number {
-  return clamp(Math.round(100 * Math.max(cores ?? 0, leastCores)), 1, 10_000);
+/** cgroup v2 `cpu.weight`: 100 per core, the kernel's default (its range is 1–10000). */
+export function weightOf(cores: number): number {
+  return clamp(Math.round(100 * cores), 1, 10_000);
 }
 
 /** A CFS ceiling; a null quota lifts it. */

@@ -154,7 +154,6 @@ class CgroupV1 implements Cgroup {
   async setLimits(limits: CgroupLimits): Promise<void> {
     const { cpu, memory, pids } = this.#directories;
     const quota = quotaOf(limits.cpuMaxCores);
-    mustWrite(`${cpu}/cpu.shares`, String(sharesOf(limits.cpuMinCores)));
     mustWrite(`${cpu}/cpu.cfs_period_us`, String(quota.periodUs));
     mustWrite(`${cpu}/cpu.cfs_quota_us`, String(quota.quotaUs ?? -1));
     mustWrite(`${pids}/pids.max`, limits.pidsMax === null ? "max" : String(limits.pidsMax));
@@ -165,6 +164,10 @@ class CgroupV1 implements Cgroup {
       this.#directories.memory,
       withinCeiling(limits.memoryMaxBytes, this.#options.memory),
     );
+  }
+
+  setCpuWeight(cores: number): void {
+    writeControl(`${this.#directories.cpu}/cpu.shares`, String(sharesOf(cores)));
   }
 
   async usage(): Promise<CgroupUsage> {

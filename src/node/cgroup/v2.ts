@@ -129,7 +129,6 @@ class CgroupV2 implements Cgroup {
    */
   async setLimits(limits: CgroupLimits): Promise<void> {
     const quota = quotaOf(limits.cpuMaxCores);
-    this.#write("cpu.weight", String(weightOf(limits.cpuMinCores)));
     this.#write("cpu.max", `${quota.quotaUs ?? "max"} ${quota.periodUs}`);
     this.#write("pids.max", orMax(limits.pidsMax));
     this.#writeOptional("memory.swap.max", "0");
@@ -139,6 +138,10 @@ class CgroupV2 implements Cgroup {
     this.#write("memory.min", String(limits.memoryMinBytes ?? 0));
     this.#write("memory.high", orMax(limits.memoryHighBytes));
     this.#write("memory.max", String(memoryMaxBytes));
+  }
+
+  setCpuWeight(cores: number): void {
+    this.#writeOptional("cpu.weight", String(weightOf(cores)));
   }
 
   async usage(): Promise<CgroupUsage> {

@@ -13,7 +13,6 @@ import type { Bounds, Limits } from "../../model/limits.ts";
 
 /** What the kernel enforces: the shape of `CgroupLimits`, which see. */
 export interface Ceilings {
-  readonly cpuMinCores: number | null;
   readonly cpuMaxCores: number | null;
   readonly memoryMinBytes: number | null;
   readonly memoryHighBytes: number | null;
@@ -102,7 +101,6 @@ export function ceilings(limits: Limits, credit: Credit, memoryBytes: number): C
       ? Math.min(limits.memory.burst, Math.max(memoryCeiling, roundUp(memoryBytes)))
       : memoryCeiling;
   return {
-    cpuMinCores: limits.cpu.min,
     cpuMaxCores: ceiling(limits.cpu, credit.cpu),
     memoryMinBytes: limits.memory.min,
     memoryHighBytes: credit.memory.exhausted ? limits.memory.max : null,

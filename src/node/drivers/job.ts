@@ -5,6 +5,7 @@ import type { Clock, Random } from "../../base/time.ts";
 import { formatBytes, formatDurationMs } from "../../base/units.ts";
 import { defaultLimits } from "../../model/limits.ts";
 import type { Cgroup, CgroupTree } from "../cgroup/cgroup.ts";
+import type { CpuShares } from "../cpu-shares.ts";
 import type { ExitWatcher } from "../linux/processes.ts";
 import { watchGrowth } from "../logs/growth.ts";
 import { splitLines } from "../logs/lines.ts";
@@ -22,6 +23,7 @@ export interface BuildFailure {
 export interface BuildDependencies {
   readonly paths: CloudPaths;
   readonly cgroups: CgroupTree;
+  readonly shares: CpuShares;
   readonly network: Network;
   readonly sandbox: Sandbox;
   readonly exits: ExitWatcher;
@@ -55,9 +57,9 @@ export async function runJob(
   const { cgroups, network, random } = dependencies;
   const cgroup = await cgroups.create(`build-${random.token(8)}`);
   const slot = await network.acquire({ kind: "public" });
+  const sharer = dependencies.shares.enter(cgroup, 0);
   try {
     await cgroup.setLimits({
-      cpuMinCores: null,
       cpuMaxCores: null,
       memoryMinBytes: null,
       memoryHighBytes: null,
@@ -82,6 +84,7 @@ export async function runJob(
     };
     return await runInside(dependencies, request, cgroup, spec);
   } finally {
+    sharer.leave();
     await cgroup.kill();
     await cgroup.remove();
     await network.release(slot);

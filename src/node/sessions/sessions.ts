@@ -5,6 +5,7 @@ import { type InstanceId, type ProcessType, releaseProcess } from "../../model/n
 import type { Release } from "../../model/release.ts";
 import type { ExecReply, ExecRequest } from "../../model/wire.ts";
 import type { CgroupTree } from "../cgroup/cgroup.ts";
+import type { CpuShares } from "../cpu-shares.ts";
 import { ceilings, fullCredit } from "../decide/credit.ts";
 import { descendants } from "../drivers/descendants.ts";
 import { reasonOf } from "../drivers/layout.ts";
@@ -32,6 +33,7 @@ import {
 export interface SessionsDependencies extends SessionDependencies {
   readonly paths: CloudPaths;
   readonly cgroups: CgroupTree;
+  readonly shares: CpuShares;
   readonly network: Network;
   readonly sandbox: Sandbox;
   readonly tools: HostTools;
@@ -134,7 +136,9 @@ class NodeSessions implements Sessions {
     const { limits, egress } = release.release.config;
     const slot = await network.acquire(egress);
     const cgroup = await cgroups.create(`run-${request.session}`);
+    const sharer = this.#dependencies.shares.enter(cgroup, limits.cpu.min ?? 0);
     const end = async (): Promise<void> => {
+      sharer.leave();
       await cgroup.kill();
       await cgroup.remove();
       await network.release(slot);

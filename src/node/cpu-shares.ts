@@ -1,0 +1,65 @@
+import type { Cgroup } from "./cgroup/cgroup.ts";
+import { type CpuClaim, idleCores, spareCores } from "./decide/cpu-shares.ts";
+
+/** What takes part in sharing the node's cores: an instance's process, a build, a session. */
+export interface CpuSharer {
+  setMin(cores: number): void;
+  /** What it used of late. One that is never observed counts as busy. */
+  observe(cores: number): void;
+  leave(): void;
+}
+
+interface Member extends CpuClaim {
+  readonly cgroup: Cgroup;
+  minCores: number;
+  busy: boolean;
+  usedCores: number;
+  /** What the kernel has. */
+  weightCores: number;
+}
+
+/** Gives every cgroup its weight by the rule of decide/cpu-shares.ts. */
+export class CpuShares {
+  readonly #cores: number;
+  readonly #members = new Set<Member>();
+
+  constructor(cores: number) {
+    this.#cores = cores;
+  }
+
+  /** It counts as busy at first: a start is when an app needs most. */
+  enter(cgroup: Cgroup, minCores: number): CpuSharer {
+    const member = { cgroup, minCores, busy: true, usedCores: 0, weightCores: 0 };
+    this.#members.add(member);
+    this.balance();
+    return {
+      setMin: (cores) => {
+        member.minCores = cores;
+        this.balance();
+      },
+      observe: (cores) => {
+        member.busy = cores >= idleCores;
+        member.usedCores = cores;
+      },
+      leave: () => void this.#members.delete(member),
+    };
+  }
+
+  /** Instances together use nearly all there is: then it matters who else begins to. */
+  get isContended(): boolean {
+    let used = 0;
+    for (const { usedCores } of this.#members) used += usedCores;
+    return used >= 0.8 * this.#cores;
+  }
+
+  /** Call after observing: writes those weights that are no longer right. */
+  balance(): void {
+    const spare = spareCores(this.#members, this.#cores);
+    for (const member of this.#members) {
+      const weightCores = member.minCores + (member.busy ? spare.busy : spare.idle);
+      if (weightCores === member.weightCores) continue;
+      member.weightCores = weightCores;
+      member.cgroup.setCpuWeight(weightCores);
+    }
+  }
+}
