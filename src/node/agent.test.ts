@@ -326,31 +326,28 @@ const npmStep = (cacheKey: string, commands: readonly string[]): BuildStep => ({
 // In the rig (test/rig) there is neither npm nor a registry.
 const withNpm = test.skipIf(Bun.which("npm") === null);
 
-withNpm(
-  "dependencies are built once into a shared layer and mounted over the release",
-  async () => {
-    const cloud = await startCloud();
-    const events: Json[] = [];
-    cloud.wire.subscribe("progress.>", ({ payload }) => events.push(payload));
-    const code = `import isNumber from "is-number";
+withNpm("dependencies are built once, into a shared layer over the release", async () => {
+  const cloud = await startCloud();
+  const events: Json[] = [];
+  cloud.wire.subscribe("progress.>", ({ payload }) => events.push(payload));
+  const code = `import isNumber from "is-number";
 export default { fetch: () => new Response(String(isNumber(5))) };`;
-    const files = {
-      "app.ts": code,
-      "package.json": JSON.stringify({ name: "x", dependencies: { "is-number": "7.0.0" } }),
-    };
-    const cacheKey = createHash("sha256").update("is-number").digest("hex");
-    const build = [npmStep(cacheKey, ["npm install --no-audit --no-fund"])];
-    const first = await deploy(cloud, "deps", files, { ...fetchApp, build });
-    const running = await reach(cloud, first, "running");
-    expect(await get(running.endpoint)).toBe("true");
-    expect(events).toContainEqual(expect.objectContaining({ kind: "stage", state: "end" }));
-    events.length = 0;
-    const second = await deploy(cloud, "deps2", files, { ...fetchApp, build });
-    await reach(cloud, second, "running");
-    expect(events).toEqual([]);
-    expect(readdirSync(nodePaths.builds(cloud.paths))).toEqual([]);
-  },
-);
+  const files = {
+    "app.ts": code,
+    "package.json": JSON.stringify({ name: "x", dependencies: { "is-number": "7.0.0" } }),
+  };
+  const cacheKey = createHash("sha256").update("is-number").digest("hex");
+  const build = [npmStep(cacheKey, ["npm install --no-audit --no-fund"])];
+  const first = await deploy(cloud, "deps", files, { ...fetchApp, build });
+  const running = await reach(cloud, first, "running");
+  expect(await get(running.endpoint)).toBe("true");
+  expect(events).toContainEqual(expect.objectContaining({ kind: "stage", state: "end" }));
+  events.length = 0;
+  const second = await deploy(cloud, "deps2", files, { ...fetchApp, build });
+  await reach(cloud, second, "running");
+  expect(events).toEqual([]);
+  expect(readdirSync(nodePaths.builds(cloud.paths))).toEqual([]);
+});
 
 test("a failing build leaves nothing and shows its last lines; an app step replaces the tree", async () => {
   const cloud = await startCloud();
