@@ -219,7 +219,9 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
   const files = ["cpu.weight", "cpu.max", "pids.max", "memory.min", "memory.high", "memory.max"];
   expect(files.map(read)).toEqual(["25", "30000 20000", "7", "10", "20", "30"]);
   expect([read("memory.oom.group"), read("memory.swap.max")]).toEqual(["1", "0"]);
+  expect(readFileSync(`${root}/memory.min`, "utf8")).toBe("10");
   await group.setLimits(noLimits);
+  expect(readFileSync(`${root}/memory.min`, "utf8")).toBe("0");
   expect(files.map(read)).toEqual(["25", "max 20000", "max", "0", "max", "8000"]);
   expect(readFileSync(`${root}/memory.max`, "utf8")).toBe("9000");
   writeFileSync(`${root}/app/memory.current`, "100");

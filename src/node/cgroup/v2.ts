@@ -61,6 +61,7 @@ class TreeV2 implements CgroupTree {
   readonly version = 2;
   readonly #root: string;
   readonly #options: TreeV2Options;
+  readonly #guaranteed = new Map<string, number>();
 
   constructor(root: string, options: TreeV2Options) {
     this.#root = root;
@@ -71,14 +72,14 @@ class TreeV2 implements CgroupTree {
     assert(isCgroupName(name), `cgroup name ${JSON.stringify(name)}`);
     const directory = `${this.#root}/${name}`;
     mkdirSync(directory, { recursive: true });
-    const group = new CgroupV2(name, directory, this.#options);
+    const group = this.#group(name);
     group.dieWhole();
     return group;
   }
 
   async open(name: string): Promise<Cgroup | null> {
     const directory = `${this.#root}/${name}`;
-    return existsSync(directory) ? new CgroupV2(name, directory, this.#options) : null;
+    return existsSync(directory) ? this.#group(name) : null;
   }
 
   async list(): Promise<readonly string[]> {
@@ -92,12 +93,25 @@ class TreeV2 implements CgroupTree {
     const names = await this.list();
     await Promise.all(
       names.map(async (name) => {
-        const group = new CgroupV2(name, `${this.#root}/${name}`, this.#options);
+        const group = this.#group(name);
         await group.kill();
         await group.remove();
       }),
     );
     await removeDirectory(this.#root, this.#options.clock);
+  }
+
+  #group(name: string): CgroupV2 {
+    const guarantee = (bytes: number) => this.#guarantee(name, bytes);
+    return new CgroupV2(name, `${this.#root}/${name}`, this.#options, guarantee);
+  }
+
+  /** What a cgroup is guaranteed counts only within its parent's guarantee. */
+  #guarantee(name: string, bytes: number): void {
+    this.#guaranteed.set(name, bytes);
+    if (bytes === 0) this.#guaranteed.delete(name);
+    const sum = [...this.#guaranteed.values()].reduce((total, one) => total + one, 0);
+    writeControl(`${this.#root}/memory.min`, String(sum));
   }
 }
 
@@ -108,14 +122,21 @@ class CgroupV2 implements Cgroup {
   readonly #clock: Clock;
   readonly #events: KernelEvents;
   readonly #memory: MemoryCeilings;
+  readonly #guarantee: (bytes: number) => void;
 
-  constructor(name: string, directory: string, options: TreeV2Options) {
+  constructor(
+    name: string,
+    directory: string,
+    options: TreeV2Options,
+    guarantee: (bytes: number) => void,
+  ) {
     this.name = name;
     this.joinPaths = [`${directory}/cgroup.procs`];
     this.#directory = directory;
     this.#clock = options.clock;
     this.#events = options.events;
     this.#memory = options.memory;
+    this.#guarantee = guarantee;
   }
 
   /** The app is one unit: out of memory it dies whole, and its supervisor sees one clear end. */
@@ -136,6 +157,7 @@ class CgroupV2 implements Cgroup {
     const memoryMaxBytes = withinCeiling(limits.memoryMaxBytes, this.#memory);
     this.#reclaimTo(memoryMaxBytes);
     this.#write("memory.min", String(limits.memoryMinBytes ?? 0));
+    this.#guarantee(limits.memoryMinBytes ?? 0);
     this.#write("memory.high", orMax(limits.memoryHighBytes));
     this.#write("memory.max", String(memoryMaxBytes));
   }
@@ -206,6 +228,7 @@ class CgroupV2 implements Cgroup {
   }
 
   remove(): Promise<void> {
+    this.#guarantee(0);
     return removeDirectory(this.#directory, this.#clock);
   }
 
