@@ -246,6 +246,7 @@ async function trySandbox(
   const missing = await sandbox.value
     .selfTest(installTools(scratch).bun)
     .finally(() => rm(scratch, { recursive: true, force: true }));
+  sandbox.value.close();
   return missing === null
     ? good("sandbox", "a program was started and could not get out")
     : bad("sandbox", missing, "run on the host itself; see the checks above");

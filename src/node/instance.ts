@@ -346,7 +346,6 @@ export class Instance {
     const ceilings = this.#meter.begin();
     this.#launchedAt = this.#now();
     try {
-      log.watch();
       const process = await this.#context.processes.launch(
         request,
         ceilings,
@@ -357,6 +356,7 @@ export class Instance {
         },
       );
       this.#attach(process);
+      log.watch();
     } finally {
       closeSync(descriptor);
     }

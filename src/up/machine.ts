@@ -51,12 +51,14 @@ export async function openMachine(
     sandbox: sandbox.value,
     exits: createExitWatcher(events.value),
     async destroy() {
+      sandbox.value.close();
       await cgroups.value.destroy();
       await network.destroy();
       await closeDisk(paths);
       removeRunDirectory(paths.run);
     },
     async close() {
+      sandbox.value.close();
       await network.close();
       events.value.close();
     },

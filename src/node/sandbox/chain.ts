@@ -14,12 +14,14 @@ import {
   type HostView,
   hostsFile,
 } from "./launch.ts";
+import type { LaunchMounts } from "./launch-mounts.ts";
 import type { LaunchedSandbox, SandboxSpec } from "./sandbox.ts";
 
 export const shell = "/bin/sh";
 
 export interface ChainRequest {
   readonly host: HostView;
+  readonly mounts: LaunchMounts;
   readonly seccompFile: string;
   readonly spec: SandboxSpec;
   readonly cgroup: Cgroup;
@@ -37,7 +39,7 @@ export interface ChainRequest {
 /**
  * The chain, of which the app's uid owns every process:
  *
- *     lode (enters the slot's network namespace for the moment of the spawn)
+ *     lode (enters the slot's network namespace and the mounts of launches for the spawn)
  *       → sh: waits until lode has put it into the cgroups, lowers the resource limits
  *       → bubblewrap: namespaces, mounts, seccomp
  *       → program
@@ -55,7 +57,7 @@ export function startChain(request: ChainRequest): LaunchedSandbox {
     return descriptor;
   };
   try {
-    const bornIn = cgroupToBeBornIn(request.cgroup);
+    const bornIn = cgroupToBeBornIn(request.cgroup, own);
     const gate = bornIn === null ? makePipe() : null;
     const table = new DescriptorTable();
     for (const descriptor of io.inherited ?? []) table.add(descriptor);
@@ -86,7 +88,8 @@ export function startChain(request: ChainRequest): LaunchedSandbox {
         detached: true,
       });
     const network = networkToEnter(spec, request.childPid);
-    const child = network === null ? spawn() : inNetworkNamespace(network, spawn);
+    const spawnAt = () => (network === null ? spawn() : inNetworkNamespace(network, spawn));
+    const child = request.mounts.within(spawnAt);
     child.unref();
     // Read before the gate opens: it would wait for the exec that comes then.
     const monitorStartTicks = readStartTicks(child.pid);
@@ -112,11 +115,13 @@ class DescriptorTable {
 
 /**
  * On v2 the shell is born in its cgroup (CLONE_INTO_CGROUP), which waits for nothing; v1 has
- * no such thing, and several hierarchies.
+ * no such thing, and several hierarchies. The path given back also exists where the cgroups
+ * are not mounted.
  */
-function cgroupToBeBornIn(cgroup: Cgroup): string | null {
+function cgroupToBeBornIn(cgroup: Cgroup, own: (descriptor: number) => number): string | null {
   const [only, ...others] = cgroup.joinPaths;
-  return only !== undefined && others.length === 0 ? posix.dirname(only) : null;
+  if (only === undefined || others.length > 0) return null;
+  return `/proc/self/fd/${own(openSync(posix.dirname(only), "r"))}`;
 }
 
 /**

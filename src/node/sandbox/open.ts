@@ -6,6 +6,7 @@ import type { Network } from "../network/network.ts";
 import { shell, startChain } from "./chain.ts";
 import { makeEtc } from "./etc.ts";
 import { type HostView, procMasks, procReadOnly } from "./launch.ts";
+import { LaunchMounts } from "./launch-mounts.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { writeSeccompFilter } from "./seccomp.ts";
 import { runSelfTest } from "./self-test.ts";
@@ -37,13 +38,15 @@ export function openSandbox(options: OpenSandboxOptions): Result<Sandbox, string
   const etcDirectory = `${runDirectory}/etc`;
   makeEtc(etcDirectory, options.nameServers);
   const host = viewHost(bubblewrap, etcDirectory);
+  const mounts = new LaunchMounts(runDirectory, options.clock);
+  const shared = { host, mounts, seccompFile };
   const sandbox: Sandbox = {
-    launch: async (spec, cgroup, io) =>
-      startChain({ host, seccompFile, spec, cgroup, io, childPid: null }),
+    launch: async (spec, cgroup, io) => startChain({ ...shared, spec, cgroup, io, childPid: null }),
     enter: async (childPid, spec, cgroup, io) =>
-      startChain({ host, seccompFile, spec, cgroup, io, childPid }),
+      startChain({ ...shared, spec, cgroup, io, childPid }),
     exitOf,
     childPidOf,
+    close: () => mounts.close(),
     selfTest: (runtime) => runSelfTest({ ...options, sandbox, runtime }),
   };
   return ok(sandbox);

@@ -50,12 +50,17 @@ beforeAll(async () => {
   const opened = must(await openNetwork({ ...shared, poolSize: 2 }));
   network = opened.network;
   const { nameServers } = opened;
-  sandbox = must(openSandbox({ ...shared, nameServers, cgroups, network }));
+  // The mounts of launches are made at once: all but the first launch happens in them.
+  const after = (delayMs: number, callback: () => void) =>
+    systemClock.after(delayMs > 1000 ? delayMs : 0, callback);
+  const clock = { ...systemClock, after };
+  sandbox = must(openSandbox({ ...shared, clock, nameServers, cgroups, network }));
 });
 
 afterAll(async () => {
   await cgroups.destroy();
   await network.destroy();
+  sandbox.close();
   events.close();
   rmSync(runDirectory, { recursive: true });
   rmSync(directory, { recursive: true });
@@ -398,7 +403,8 @@ test("sandboxes are in a session of their own and outlive a killed lode", async 
       io: { statusFile, stdin: null, stdout: null, stderr: null },
       childPid: null,
     })};
-    console.log(JSON.stringify(startChain(request)));
+    const mounts = { within: (action) => action() };
+    console.log(JSON.stringify(startChain({ ...request, mounts })));
     process.kill(process.pid, "SIGKILL");`,
   );
   const lode = Bun.spawn([process.execPath, script], { stdout: "pipe", stderr: "inherit" });

@@ -82,4 +82,6 @@ export interface Sandbox {
    * a Bun, or this very executable, where any uid can reach it.
    */
   selfTest(runtime: string): Promise<string | null>;
+  /** Nothing is launched any more: lets go of the host's mounts. */
+  close(): void;
 }

@@ -102,6 +102,7 @@ export async function openHost(paths: CloudPaths) {
     ...{ cgroups, sandbox, exits, network },
     async close(): Promise<void> {
       await network.close();
+      sandbox.close();
       exits.close();
       events.close();
     },

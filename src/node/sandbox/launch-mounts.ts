@@ -1,0 +1,162 @@
+import { ptr } from "bun:ffi";
+import { closeSync, openSync, readFileSync, statSync } from "node:fs";
+import type { Clock, Timer } from "../../base/time.ts";
+import { attempt, cString, describe, libc, mount, must, unmount } from "../linux/libc.ts";
+
+// bubblewrap copies the host's mounts and reads the list of them for each mount of its own, so
+// every mount of the host costs a launch 0.05 ms of CPU; a host with containers has a hundred.
+// Launches therefore happen in a mount namespace without those that no sandbox needs:
+//
+//   absent —a launch—→ planned —a moment later→ current
+//                         ↑                        │ the host's mounts changed (asked at
+//                         └────────────────────────┘ every launch)
+//
+// In any other state than `current` a launch takes the host's mounts as they are: it is slower
+// and otherwise the same. A thread may only change its mount namespace when it shares its working
+// directory with no other. It does with each that it starts, so it takes one of its own whenever
+// it goes or comes back.
+
+const newNamespace = 0x2_0000;
+const ownWorkingDirectory = 0x200;
+const recursive = 0x4000;
+const slave = 0x8_0000;
+const ownNamespace = "/proc/thread-self/ns/mnt";
+/** Changes come in groups. */
+const planDelayMs = 1000;
+
+export class LaunchMounts {
+  readonly #runDirectory: string;
+  readonly #clock: Clock;
+  /** The host's list, which says whether it changed. */
+  readonly #watched = openSync("/proc/thread-self/mountinfo", "r");
+  #namespace: number | null = null;
+  #timer: Timer | null = null;
+  #closed = false;
+
+  constructor(runDirectory: string, clock: Clock) {
+    this.#runDirectory = runDirectory;
+    this.#clock = clock;
+  }
+
+  /** Runs `action`, which must be synchronous: a process that it spawns has these mounts. */
+  within<Value>(action: () => Value): Value {
+    if (this.#namespace !== null && this.#hostChanged()) this.#forget();
+    if (this.#namespace === null) {
+      this.#plan();
+      return action();
+    }
+    return inNamespace(this.#namespace, action);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#forget();
+    closeSync(this.#watched);
+  }
+
+  #plan(): void {
+    if (this.#closed) return;
+    this.#timer ??= this.#clock.after(planDelayMs, () => {
+      this.#timer = null;
+      this.#hostChanged();
+      try {
+        this.#namespace = makeNamespace(this.#runDirectory);
+      } catch {
+        // Not allowed here; launches go on with the host's mounts.
+      }
+    });
+  }
+
+  #forget(): void {
+    if (this.#namespace !== null) closeSync(this.#namespace);
+    this.#namespace = null;
+  }
+
+  /** Since it was asked last. The kernel tells it as "priority" of the list (proc(5)). */
+  #hostChanged(): boolean {
+    const priority = 0x02;
+    const request = new Int16Array([this.#watched, 0, priority, 0]);
+    new Int32Array(request.buffer)[0] = this.#watched;
+    must("poll", libc.poll(ptr(request), 1, 0));
+    return ((request[3] ?? 0) & priority) !== 0;
+  }
+}
+
+/**
+ * Held by its descriptor. What the host unmounts goes from it, too, where mounts are shared.
+ * Null in a changed root, whose files would lie elsewhere in it.
+ */
+function makeNamespace(runDirectory: string): number | null {
+  const namespace = comingBack(() => {
+    must("unshare mounts", libc.unshare(newNamespace));
+    const changed = mount("none", "/", "none", recursive | slave, null);
+    if (!changed.ok) throw new Error(describe(changed.error));
+    const listed = readFileSync("/proc/thread-self/mountinfo", "utf8");
+    for (const path of unneededMounts(listed, runDirectory)) unmount(path);
+    return openSync(ownNamespace, "r");
+  });
+  const [outside, inside] = [statSync("/"), inNamespace(namespace, () => statSync("/"))];
+  if (outside.dev === inside.dev && outside.ino === inside.ino) return namespace;
+  closeSync(namespace);
+  return null;
+}
+
+/**
+ * Mount points of the host that no sandbox is shown anything of, without those below others:
+ * all of /sys, what lies below /dev, /proc and /run (but not the run directory), and network
+ * namespaces that are held by a mount.
+ *
+ * @param list as /proc/PID/mountinfo has it
+ */
+export function unneededMounts(list: string, runDirectory: string): readonly string[] {
+  const found: string[] = [];
+  for (const line of list.trim().split("\n")) {
+    const [left = "", right = ""] = line.split(" - ");
+    const path = left.split(" ")[4] ?? "/";
+    const isNeeded = isAtOrBelow(runDirectory, path) || path === "/proc" || path === "/dev";
+    const places = ["/sys", "/dev", "/proc", "/run"];
+    const isPlaced = places.some((place) => isAtOrBelow(path, place));
+    if (isNeeded || !(isPlaced || right.startsWith("nsfs "))) continue;
+    if (!found.some((other) => isAtOrBelow(path, other))) found.push(path);
+  }
+  return found;
+}
+
+function isAtOrBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
+}
+
+function inNamespace<Value>(namespace: number, action: () => Value): Value {
+  return comingBack(() => {
+    must("setns to the mounts of launches", libc.setns(namespace, newNamespace));
+    return action();
+  });
+}
+
+/** Returns to where this thread is now; if that failed, lode would see no disk: it crashes. */
+function comingBack<Value>(action: () => Value): Value {
+  const home = openSync(ownNamespace, "r");
+  const root = openSync("/", "r");
+  const workingDirectory = openSync(".", "r");
+  try {
+    must("unshare", libc.unshare(ownWorkingDirectory));
+    return action();
+  } finally {
+    const here = cString(".");
+    const steps = [
+      attempt("unshare", libc.unshare(ownWorkingDirectory)),
+      attempt("setns", libc.setns(home, newNamespace)),
+      attempt("fchdir to the root", libc.fchdir(root)),
+      attempt("chroot", libc.chroot(ptr(here))),
+      attempt("fchdir", libc.fchdir(workingDirectory)),
+    ];
+    for (const descriptor of [home, root, workingDirectory]) closeSync(descriptor);
+    for (const step of steps) {
+      if (step.ok) continue;
+      process.stderr.write(`lode: cannot leave a mount namespace: ${describe(step.error)}\n`);
+      process.abort();
+    }
+  }
+}
