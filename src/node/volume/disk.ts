@@ -2,6 +2,7 @@ import { ptr } from "bun:ffi";
 import {
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -53,7 +54,10 @@ export function openDisk(paths: CloudPaths): Result<void, string> {
   return err(`the disk of apps (${image}) cannot limit what an app writes: ${problem}`);
 }
 
-/** No app may run any more. The loop device goes with the mount. */
+/**
+ * No app may run any more. Whatever has just ended may hold the mount for a moment; the kernel
+ * gives the loop device back by itself, once nothing holds the mount.
+ */
 export async function closeDisk(paths: CloudPaths): Promise<void> {
   const mountPoint = nodePaths.disk(paths);
   const path = cString(mountPoint);
@@ -61,10 +65,22 @@ export async function closeDisk(paths: CloudPaths): Promise<void> {
   for (let left = attempts; isMounted(mountPoint); left--) {
     const done = attempt(`unmount ${mountPoint}`, libc.umount2(ptr(path), 0));
     if (done.ok) continue;
-    // Namespaces of processes that have just ended hold it for a moment.
     if (left === 0) throw new Error(describe(done.error));
     await pause(20);
   }
+  const image = nodePaths.diskImage(paths);
+  for (let left = attempts; left > 0 && isAttached(image); left--) await pause(20);
+}
+
+function isAttached(image: string): boolean {
+  const devices = readdirSync("/sys/block").filter((name) => name.startsWith("loop"));
+  return devices.some((name) => {
+    try {
+      return readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8").trim() === image;
+    } catch {
+      return false;
+    }
+  });
 }
 
 function makeImage(paths: CloudPaths, image: string): Result<void, string> {
