@@ -1,0 +1,132 @@
+// One probe: refused in every runtime, canaries unchanged, the neighbour as fast as without it.
+
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { repository } from "../harness/cloud.ts";
+import { faultOf, readReport } from "./judge.ts";
+import type { Probe } from "./probes.ts";
+import type { Runtime, Stage } from "./stage.ts";
+import { runSupply } from "./supply.ts";
+import type { Watch, Window } from "./watch.ts";
+
+/** The neighbour's p99 while a probe runs, over its p99 without. */
+export const slowdownMax = 1.5;
+/** The API's p99 while a bomb runs. */
+export const apiMsMax = 100;
+
+const windowMs = 400;
+const settleMs = 300;
+const rounds = 3;
+/** Cores that idle while only the neighbour is asked: what others leave of this machine. */
+const idleMin = 0.35 * availableParallelism();
+
+export interface Pressure {
+  /** Medians over the windows. */
+  readonly neighbourMs: { readonly without: number; readonly during: number };
+  readonly apiMs: { readonly without: number; readonly during: number };
+}
+
+/** What the probe reports from inside the app of this runtime. */
+export async function runInside(stage: Stage, probe: Probe, runtime: Runtime, holdS: number) {
+  const { cloud, around } = stage;
+  if (probe.group === "supply") return await runSupply(stage, probe.id);
+  const words = Object.entries({ ...probe.arguments?.(around), hold: holdS });
+  const query = words.map(([name, value]) => `${name}=${value}`).join("&");
+  const path = `/${probe.id}?${query}`;
+  const answer = await cloud.get(stage.hostile(runtime), path, { timeoutMs: 40_000 });
+  return answer.body;
+}
+
+/** Null when it was refused and no canary has changed. */
+export async function refusedInside(stage: Stage, probe: Probe, runtime: Runtime) {
+  const before = await stage.canaries();
+  const text = await runInside(stage, probe, runtime, probe.id === "cpu-spin" ? 1 : 0);
+  // Links lie in wait for the next start.
+  if (probe.id === "planted-link") {
+    await stage.cloud.deploy(stage.folderOf(runtime), stage.hostile(runtime));
+  }
+  let after = await stage.canaries();
+  // A flood's log is cut a moment later.
+  for (let left = 10; after !== before && left > 0; left--) {
+    await Bun.sleep(100);
+    after = await stage.canaries();
+  }
+  return { report: readReport(text), fault: faultOf(readReport(text), before, after) };
+}
+
+/**
+ * Measures with and without the probe in turn, so that what else the machine does weighs on
+ * both. A pair counts when the machine was otherwise quiet; twice as many are asked for when
+ * the bound seems broken. Null: it never was quiet for long enough, until `deadline`.
+ */
+export async function measure(
+  stage: Stage,
+  watch: Watch,
+  probe: Probe,
+  runtime: Runtime,
+  deadline: number,
+): Promise<Pressure | null> {
+  const without: Window[] = [];
+  const during: Window[] = [];
+  let wanted = rounds;
+  for (;;) {
+    const idle = idleTime();
+    const before = await windowOf(() => Bun.sleep(windowMs));
+    const isQuiet = idleTime() - idle >= idleMin * ((before.to - before.from) / 1000);
+    if (isQuiet) {
+      without.push(before);
+      during.push(await windowOf(() => press(stage, probe, runtime)));
+      await Bun.sleep(settleMs);
+    } else if (performance.now() > deadline) {
+      return null;
+    }
+    if (without.length < wanted) continue;
+    const pressure = pressureIn(watch, without, during);
+    if (holds(pressure, probe) || wanted > rounds) return pressure;
+    wanted = 3 * rounds;
+  }
+}
+
+export function holds({ neighbourMs, apiMs }: Pressure, { bomb }: Probe): boolean {
+  const isFast = neighbourMs.during <= slowdownMax * neighbourMs.without;
+  return isFast && (bomb !== true || apiMs.during < apiMsMax);
+}
+
+/** Seconds that all cores together have idled since boot. */
+function idleTime(): number {
+  const ticksPerSecond = 100;
+  const first = readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "";
+  return Number(first.trim().split(/\s+/)[4]) / ticksPerSecond;
+}
+
+async function press(stage: Stage, probe: Probe, runtime: Runtime): Promise<void> {
+  const end = performance.now() + windowMs;
+  do await runInside(stage, probe, runtime, 1);
+  while (probe.bomb !== true && performance.now() < end);
+}
+
+async function windowOf(act: () => Promise<void>): Promise<Window> {
+  const from = performance.now();
+  await act();
+  return { from, to: performance.now() };
+}
+
+function pressureIn(watch: Watch, without: readonly Window[], during: readonly Window[]): Pressure {
+  return {
+    neighbourMs: {
+      without: median(without.map((window) => watch.neighbourP99Ms([window]))),
+      during: median(during.map((window) => watch.neighbourP99Ms([window]))),
+    },
+    apiMs: {
+      without: median(without.map((window) => watch.apiP99Ms([window]))),
+      during: median(during.map((window) => watch.apiP99Ms([window]))),
+    },
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+export const proofFile = `${repository}/docs/SECURITY-PROOF.md`;
