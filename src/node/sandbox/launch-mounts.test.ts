@@ -43,12 +43,13 @@ test("a launch has fewer mounts, and the host's own again when these change", as
   const mounts = new LaunchMounts("/run/lode-none00", clock);
   const list = () =>
     Bun.spawnSync(["cat", "/proc/self/mountinfo"]).stdout.toString().trim().split("\n");
-  const carryOut = () => {
+  const carryOut = async () => {
     for (const plan of plans.splice(0)) plan();
+    while (mounts.within(list).length >= all.length) await Bun.sleep(5);
   };
   const before = [readFileSync("/proc/self/mountinfo", "utf8"), process.cwd()];
   const all = mounts.within(list);
-  carryOut();
+  await carryOut();
   const few = mounts.within(list);
   // Threads that this one has started since share its working directory.
   const workers = await Promise.all(Array.from({ length: 4 }, startWorker));
@@ -60,7 +61,7 @@ test("a launch has fewer mounts, and the host's own again when these change", as
   mkdirSync(point);
   expect(mount("none", point, "tmpfs", 0, null).ok).toBe(true);
   expect(mounts.within(list).some((line) => line.includes(point))).toBe(true);
-  carryOut();
+  await carryOut();
   const next = mounts.within(list);
   expect(next.some((line) => line.includes(point))).toBe(true);
   expect(next.length).toBeLessThan(all.length);

@@ -1,7 +1,7 @@
 import { ptr } from "bun:ffi";
 import { closeSync, openSync, readFileSync, statSync } from "node:fs";
 import type { Clock, Timer } from "../../base/time.ts";
-import { attempt, cString, describe, libc, mount, must, unmount } from "../linux/libc.ts";
+import { attempt, cString, describe, libc, must } from "../linux/libc.ts";
 
 // bubblewrap copies the host's mounts and reads the list of them for each mount of its own, so
 // every mount of the host costs a launch 0.05 ms of CPU; a host with containers has a hundred.
@@ -18,9 +18,8 @@ import { attempt, cString, describe, libc, mount, must, unmount } from "../linux
 
 const newNamespace = 0x2_0000;
 const ownWorkingDirectory = 0x200;
-const recursive = 0x4000;
-const slave = 0x8_0000;
 const ownNamespace = "/proc/thread-self/ns/mnt";
+const ownMounts = "/proc/thread-self/mountinfo";
 /** Changes come in groups. */
 const planDelayMs = 1000;
 
@@ -28,7 +27,7 @@ export class LaunchMounts {
   readonly #runDirectory: string;
   readonly #clock: Clock;
   /** The host's list, which says whether it changed. */
-  readonly #watched = openSync("/proc/thread-self/mountinfo", "r");
+  readonly #watched = openSync(ownMounts, "r");
   #namespace: number | null = null;
   #timer: Timer | null = null;
   #closed = false;
@@ -59,14 +58,17 @@ export class LaunchMounts {
   #plan(): void {
     if (this.#closed) return;
     this.#timer ??= this.#clock.after(planDelayMs, () => {
-      this.#timer = null;
-      this.#hostChanged();
-      try {
-        this.#namespace = makeNamespace(this.#runDirectory);
-      } catch {
-        // Not allowed here; launches go on with the host's mounts.
-      }
+      void this.#make();
     });
+  }
+
+  async #make(): Promise<void> {
+    this.#hostChanged();
+    // Not allowed here: launches go on with the host's mounts.
+    const made = await makeNamespace(this.#runDirectory).catch(() => null);
+    this.#timer = null;
+    if (this.#closed && made !== null) closeSync(made);
+    else this.#namespace = made;
   }
 
   #forget(): void {
@@ -86,21 +88,28 @@ export class LaunchMounts {
 
 /**
  * Held by its descriptor. What the host unmounts goes from it, too, where mounts are shared.
- * Null in a changed root, whose files would lie elsewhere in it.
+ * Null in a changed root, whose files would lie elsewhere in it. Another process makes it, as
+ * each unmount waits for the kernel, milliseconds on a busy machine.
  */
-function makeNamespace(runDirectory: string): number | null {
-  const namespace = comingBack(() => {
-    must("unshare mounts", libc.unshare(newNamespace));
-    const changed = mount("none", "/", "none", recursive | slave, null);
-    if (!changed.ok) throw new Error(describe(changed.error));
-    const listed = readFileSync("/proc/thread-self/mountinfo", "utf8");
-    for (const path of unneededMounts(listed, runDirectory)) unmount(path);
-    return openSync(ownNamespace, "r");
+async function makeNamespace(runDirectory: string): Promise<number | null> {
+  const unneeded = unneededMounts(readFileSync(ownMounts, "utf8"), runDirectory);
+  const script = 'umount -l -- "$@"; echo; read -r end';
+  const command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh"];
+  const maker = Bun.spawn([...command, ...unneeded], {
+    stdio: ["pipe", "pipe", "ignore"],
+    env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
   });
-  const [outside, inside] = [statSync("/"), inNamespace(namespace, () => statSync("/"))];
-  if (outside.dev === inside.dev && outside.ino === inside.ino) return namespace;
-  closeSync(namespace);
-  return null;
+  try {
+    const first = await maker.stdout.getReader().read();
+    if (first.done) return null;
+    const namespace = openSync(`/proc/${maker.pid}/ns/mnt`, "r");
+    const [outside, inside] = [statSync("/"), inNamespace(namespace, () => statSync("/"))];
+    if (outside.dev === inside.dev && outside.ino === inside.ino) return namespace;
+    closeSync(namespace);
+    return null;
+  } finally {
+    maker.kill();
+  }
 }
 
 /**
