@@ -2,6 +2,7 @@ import { closeSync, existsSync, readdirSync, writeFileSync } from "node:fs";
 import { assert } from "../../base/assert.ts";
 import type { Clock, Timer } from "../../base/time.ts";
 import type { Egress } from "../../model/release.ts";
+import { restoreHostSettings } from "../linux/host-settings.ts";
 import { inNetworkNamespace, makeNetworkNamespace } from "../linux/namespaces.ts";
 import { pause } from "../linux/time.ts";
 import {
@@ -18,7 +19,6 @@ import {
 import { makeBridge } from "./bridges.ts";
 import { complaintOf, hasTables, runBatch, spawnBatch, tryBatch } from "./commands.ts";
 import { readExceptions, writeExceptions } from "./exceptions.ts";
-import { restoreForwarding } from "./forwarding.ts";
 import { findHeldNamespaces } from "./held.ts";
 import type { Network, NetworkSlot } from "./network.ts";
 import { isLoopback, readResolvers, resolversVersion } from "./resolvers.ts";
@@ -186,7 +186,7 @@ export class LinuxNetwork implements Network {
     await tryBatch("ip", bridges.map((bridge) => `link del ${bridge}\n`).join(""));
     const { table } = this.#names;
     await tryBatch("nft", `delete table inet ${table}\ndelete table bridge ${table}\n`);
-    restoreForwarding(runDirectory);
+    restoreHostSettings(runDirectory);
     const left = this.#existing();
     assert(left.length === 0, `network of cloud ${cloud}: ${left.join(", ")} could not be removed`);
   }

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync } from "node:fs";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
+import { changeHostSettings } from "../linux/host-settings.ts";
 import {
   bridgePrefix,
   chooseSubnet,
@@ -14,7 +15,6 @@ import {
 } from "./addresses.ts";
 import { makeBridge } from "./bridges.ts";
 import { type IpObject, queryIp, runBatch, tryBatch } from "./commands.ts";
-import { enableForwarding } from "./forwarding.ts";
 import { LinuxNetwork } from "./linux-network.ts";
 import type { Network } from "./network.ts";
 import { readResolvers } from "./resolvers.ts";
@@ -53,7 +53,7 @@ export async function openNetwork(
       formatAddress(subnet.value.base + 1 + index),
     );
     await setBridgeAddresses(cloud, subnet.value, nameServers);
-    enableForwarding(runDirectory);
+    changeHostSettings(runDirectory);
     const network = new LinuxNetwork({ ...options, subnet: subnet.value, nameServers });
     await network.start();
     return ok({ network, nameServers });
