@@ -2,6 +2,7 @@
 // runs as root in namespaces and a cgroup of its own, on a root whose /tmp, /mnt and /dev/shm
 // are its own too, and touches nothing that outlives it.
 
+import { rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { systemClock, systemRandom } from "../../src/fabric/system.ts";
@@ -43,6 +44,7 @@ export async function openControls(program: string) {
     },
     async close(): Promise<void> {
       await tree.value.destroy();
+      rmSync(runDirectory, { recursive: true, force: true });
       events.value.close();
     },
   };
