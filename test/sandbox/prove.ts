@@ -1,7 +1,5 @@
 // One probe: refused in every runtime, canaries unchanged, the neighbour as fast as without it.
 
-import { readFileSync } from "node:fs";
-import { availableParallelism } from "node:os";
 import { repository } from "../harness/cloud.ts";
 import { faultOf, readReport } from "./judge.ts";
 import type { Probe } from "./probes.ts";
@@ -17,8 +15,6 @@ export const apiMsMax = 100;
 const windowMs = 400;
 const settleMs = 300;
 const rounds = 3;
-/** Cores that idle while only the neighbour is asked: what others leave of this machine. */
-const idleMin = 0.35 * availableParallelism();
 
 export interface Pressure {
   /** Medians over the windows. */
@@ -56,47 +52,31 @@ export async function refusedInside(stage: Stage, probe: Probe, runtime: Runtime
 
 /**
  * Measures with and without the probe in turn, so that what else the machine does weighs on
- * both. A pair counts when the machine was otherwise quiet; twice as many are asked for when
- * the bound seems broken. Null: it never was quiet for long enough, until `deadline`.
+ * both; once more, with three times as many windows, when the bound seems broken.
  */
 export async function measure(
   stage: Stage,
   watch: Watch,
   probe: Probe,
   runtime: Runtime,
-  deadline: number,
-): Promise<Pressure | null> {
+): Promise<Pressure> {
   const without: Window[] = [];
   const during: Window[] = [];
   let wanted = rounds;
   for (;;) {
-    const idle = idleTime();
-    const before = await windowOf(() => Bun.sleep(windowMs));
-    const isQuiet = idleTime() - idle >= idleMin * ((before.to - before.from) / 1000);
-    if (isQuiet) {
-      without.push(before);
-      during.push(await windowOf(() => press(stage, probe, runtime)));
-      await Bun.sleep(settleMs);
-    } else if (performance.now() > deadline) {
-      return null;
-    }
+    without.push(await windowOf(() => Bun.sleep(windowMs)));
+    during.push(await windowOf(() => press(stage, probe, runtime)));
+    await Bun.sleep(settleMs);
     if (without.length < wanted) continue;
     const pressure = pressureIn(watch, without, during);
     if (holds(pressure, probe) || wanted > rounds) return pressure;
-    wanted = 3 * rounds;
+    wanted = 4 * rounds;
   }
 }
 
 export function holds({ neighbourMs, apiMs }: Pressure, { bomb }: Probe): boolean {
   const isFast = neighbourMs.during <= slowdownMax * neighbourMs.without;
   return isFast && (bomb !== true || apiMs.during < apiMsMax);
-}
-
-/** Seconds that all cores together have idled since boot. */
-function idleTime(): number {
-  const ticksPerSecond = 100;
-  const first = readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "";
-  return Number(first.trim().split(/\s+/)[4]) / ticksPerSecond;
 }
 
 async function press(stage: Stage, probe: Probe, runtime: Runtime): Promise<void> {
