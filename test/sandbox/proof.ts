@@ -62,7 +62,8 @@ function cells(row: Row): string {
       : `${pressure.neighbourMs.without.toFixed(1)} → ${pressure.neighbourMs.during.toFixed(1)}`;
   const api = probe.bomb === true && pressure !== null ? pressure.apiMs.during.toFixed(0) : "–";
   const alone = control.length === 0 ? "**nothing**" : plain(control[0] ?? "").slice(0, 60);
-  const verdict = isProven(row) ? "held" : "**not proven**";
+  const isBusy = held && control.length > 0 && pressure?.isQuiet === false;
+  const verdict = isProven(row) ? "held" : isBusy ? "machine busy" : "**not proven**";
   return `| ${probe.title} | ${inside} | ${alone} | ${speed} | ${api} | ${verdict} |`;
 }
 
@@ -80,6 +81,8 @@ function page(rows: readonly Row[]): string {
     "sandbox, where it must succeed. It holds when it was refused in all of them, the host's",
     `canaries are unchanged, the neighbour's p99 is at most ${slowdownMax} times what it is`,
     `without the probe, and under a bomb lode's API answers within ${apiMsMax} ms (p99).`,
+    "`machine busy`: refused as it must be, but other programs left the cores too little to",
+    "judge the neighbour by.",
   ];
   const groups = [...new Set(rows.map(({ probe }) => probe.group))];
   const tables = groups.flatMap((group) => [

@@ -1,5 +1,7 @@
 // One probe: refused in every runtime, canaries unchanged, the neighbour as fast as without it.
 
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { repository } from "../harness/cloud.ts";
 import { faultOf, readReport } from "./judge.ts";
 import type { Probe } from "./probes.ts";
@@ -15,11 +17,15 @@ export const apiMsMax = 100;
 const windowMs = 400;
 const settleMs = 300;
 const rounds = 3;
+/** Part of all cores that idles while only the neighbour is asked. */
+const idleMin = 0.3;
 
 export interface Pressure {
   /** Medians over the windows. */
   readonly neighbourMs: { readonly without: number; readonly during: number };
   readonly apiMs: { readonly without: number; readonly during: number };
+  /** Whether enough of the machine idled without the probe: else it is no judge of a slowdown. */
+  readonly isQuiet: boolean;
 }
 
 /** What the probe reports from inside the app of this runtime. */
@@ -63,12 +69,17 @@ export async function measure(
   const without: Window[] = [];
   const during: Window[] = [];
   let wanted = rounds;
+  let idleS = 0;
   for (;;) {
+    const idleBefore = idleTime();
     without.push(await windowOf(() => Bun.sleep(windowMs)));
+    idleS += idleTime() - idleBefore;
     during.push(await windowOf(() => press(stage, probe, runtime)));
     await Bun.sleep(settleMs);
     if (without.length < wanted) continue;
-    const pressure = pressureIn(watch, without, during);
+    const coreS = (availableParallelism() * without.length * windowMs) / 1000;
+    const isQuiet = idleS >= idleMin * coreS;
+    const pressure = { ...pressureIn(watch, without, during), isQuiet };
     if (holds(pressure, probe) || wanted > rounds) return pressure;
     wanted = 4 * rounds;
   }
@@ -77,6 +88,13 @@ export async function measure(
 export function holds({ neighbourMs, apiMs }: Pressure, { bomb }: Probe): boolean {
   const isFast = neighbourMs.during <= slowdownMax * neighbourMs.without;
   return isFast && (bomb !== true || apiMs.during < apiMsMax);
+}
+
+/** Seconds that all cores together have idled since boot. */
+function idleTime(): number {
+  const ticksPerSecond = 100;
+  const first = readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "";
+  return Number(first.trim().split(/\s+/)[4]) / ticksPerSecond;
 }
 
 async function press(stage: Stage, probe: Probe, runtime: Runtime): Promise<void> {
@@ -91,7 +109,11 @@ async function windowOf(act: () => Promise<void>): Promise<Window> {
   return { from, to: performance.now() };
 }
 
-function pressureIn(watch: Watch, without: readonly Window[], during: readonly Window[]): Pressure {
+function pressureIn(
+  watch: Watch,
+  without: readonly Window[],
+  during: readonly Window[],
+): Omit<Pressure, "isQuiet"> {
   return {
     neighbourMs: {
       without: median(without.map((window) => watch.neighbourP99Ms([window]))),
