@@ -13,9 +13,9 @@ import { attempt, cString, describe, libc, must } from "../linux/libc.ts";
 //                         └────────────────────────┘ every launch)
 //
 // In any other state than `current`, and with a bind of something else, a launch takes the host's
-// mounts as they are: it is slower and otherwise the same. A thread may only change its mount namespace when it shares its working
-// directory with no other. It does with each that it starts, so it takes one of its own whenever
-// it goes or comes back.
+// mounts as they are: it is slower and otherwise the same. A thread may only change its mount
+// namespace when it shares its working directory with no other. It does with each that it
+// starts, so it takes one of its own whenever it goes or comes back.
 
 const newNamespace = 0x2_0000;
 const ownWorkingDirectory = 0x200;
