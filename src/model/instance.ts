@@ -15,6 +15,8 @@ export interface Assignment {
   readonly limits: Limits;
   /** May sleep when idle (the node's own decision); never slept when `keepAwake`. */
   readonly keepAwake: boolean;
+  /** The idle ladder: the times without a request to each rung, as in ScaleConfig. */
+  readonly freezeMs: number | null;
   readonly idleMs: number;
   /** Set when a newer release serves: takes no new requests and ends when drained. */
   readonly drain: { readonly since: Timestamp; readonly deadline: Timestamp } | null;
@@ -38,13 +40,13 @@ export type Endpoint =
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
 /**
- *   preparing → starting → running ⇄ asleep
+ *   preparing → starting → running ⇄ frozen, asleep; frozen → asleep
  *       │          │          │
  *       └──────────┴──────────┴→ backing-off → starting …
  *                  └→ failed (never was healthy and ran out of attempts, or cannot be built)
  *   any → stopping → gone (a report no longer names it); a `release` task ends in `done`.
  *
- * `asleep` covers the rungs below running of the idle ladder; the process may not exist.
+ * The idle ladder: `frozen` keeps its process, which gets no CPU; `asleep` has none.
  */
 export type InstancePhase =
   /** Files are laid out, layers built. */
@@ -58,6 +60,7 @@ export type InstancePhase =
       /** Null: takes no requests (a worker). */
       readonly endpoint: Endpoint | null;
     }
+  | { readonly state: "frozen"; readonly since: Timestamp; readonly pid: number }
   | { readonly state: "asleep"; readonly since: Timestamp }
   | { readonly state: "backing-off"; readonly until: Timestamp; readonly cause: ExitCause }
   | { readonly state: "stopping"; readonly since: Timestamp }

@@ -69,7 +69,9 @@ export interface ScaleConfig {
   /** Instances kept awake. 0: all may sleep. */
   readonly min: number;
   readonly max: number;
-  /** Without a request for so long, instances beyond `min` go to sleep. */
+  /** Without a request for so long, instances beyond `min` are frozen; null: never. */
+  readonly freezeMs: number | null;
+  /** Without a request for so long, instances beyond `min` are stopped. */
   readonly idleMs: number;
 }
 

@@ -11,7 +11,7 @@ export interface RouteInstance {
   readonly cores: number;
   readonly state:
     | { readonly kind: "running"; readonly endpoint: Endpoint }
-    /** Must be woken with a `wake` request first. */
+    /** Frozen or asleep: must be woken with a `wake` request first. */
     | { readonly kind: "asleep" }
     /** Coming up or backing off: of use to a request that can wait. */
     | { readonly kind: "starting" };

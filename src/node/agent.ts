@@ -184,7 +184,8 @@ class NodeAgent implements Agent {
     // One that has just gone was reported as removed; naming it again would bring it back.
     if (this.#closed || !this.#running.instances.has(id)) return;
     this.#parts?.reports.changed(id, urgent);
-    if (urgent && instance.situation.state === "running") this.#parts?.sampler.touch(id);
+    const { state } = instance.situation;
+    if (urgent && (state === "running" || state === "frozen")) this.#parts?.sampler.touch(id);
   }
 
   #gone(instance: Instance): void {

@@ -114,7 +114,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     ...options,
     shares,
     tools,
-    running: (id) => instances.get(id)?.process ?? null,
+    visit: (id) => instances.get(id)?.visit() ?? null,
     prepare: (request, number) => prepareFor(releases, preparation, request, number),
   });
   const context: InstanceContext = {

@@ -18,7 +18,7 @@ const path = join(folder, `${instance}.json`);
 const files = createInstanceFiles(folder);
 
 function file(situation: Situation, restarts = 0): InstanceFile {
-  const wanted = { keepAwake: true, idleMs: 1000, drain: null };
+  const wanted = { keepAwake: true, freezeMs: null, idleMs: 1000, drain: null };
   const kind = { task: false, takesRequests: true, graceMs: 1000 };
   const state = { ...initialState(wanted, kind), situation, restarts };
   const limits = defaultLimits;

@@ -133,7 +133,7 @@ export class Instance {
       this.#held = holdsNothing;
     }
     const { state } = this.situation;
-    const isUp = state === "running" || state === "stopping";
+    const isUp = state === "running" || state === "frozen" || state === "stopping";
     const wasLaunched = isUp || (state === "starting" && held.monitor !== null);
     const found = process !== null ? "alive" : wasLaunched ? "ended" : "never";
     this.#apply(resume(this.#state, found, this.#now()));
@@ -166,6 +166,14 @@ export class Instance {
       this.feed({ kind: "wake" });
       this.#context.gate.hurry(this);
     });
+  }
+
+  /** A person's program begins inside it; it stays awake until `leave`. Null: it has no process. */
+  visit(): { readonly process: InstanceProcess; readonly leave: () => void } | null {
+    const { process } = this;
+    if (process === null) return null;
+    this.feed({ kind: "visit", difference: 1 });
+    return { process, leave: () => this.feed({ kind: "visit", difference: -1 }) };
   }
 
   /** Resolves when it is asleep, or is not going to be. */
@@ -282,6 +290,13 @@ export class Instance {
       case "kill":
         this.process?.kill().catch(() => {});
         return;
+      case "freeze":
+        void this.#freeze();
+        return;
+      case "thaw":
+        // It may have ended at this very moment.
+        this.process?.cgroup.thaw().catch(() => {});
+        return;
       case "quiesce":
         void this.#quiesce();
         return;
@@ -299,6 +314,16 @@ export class Instance {
 
   async #quiesce(): Promise<void> {
     this.feed(await this.#context.quiesce(this.assignment));
+  }
+
+  async #freeze(): Promise<void> {
+    const { process } = this;
+    try {
+      if (await process?.cgroup.freeze()) await process?.cgroup.reclaim();
+    } catch (cause) {
+      // What ended meanwhile cannot be frozen and need not.
+      if (this.process === process) this.log.event(`cannot be frozen: ${reasonOf(cause)}`);
+    }
   }
 
   async #start(): Promise<void> {

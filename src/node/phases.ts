@@ -2,8 +2,9 @@ import type { Assignment, ExitCause, InstancePhase } from "../model/instance.ts"
 import type { InstanceState, Situation, Wanted } from "./decide/state.ts";
 import type { SandboxExit } from "./sandbox/sandbox.ts";
 
-export function wantedOf({ keepAwake, idleMs, drain }: Assignment): Wanted {
-  return { keepAwake, idleMs, drain };
+export function wantedOf({ keepAwake, freezeMs, idleMs, drain }: Assignment): Wanted {
+  // Assignments of an earlier version have no freezeMs.
+  return { keepAwake, freezeMs: freezeMs ?? null, idleMs, drain };
 }
 
 /** A situation as others see it. */
@@ -15,6 +16,8 @@ export function phaseOf(situation: Situation): InstancePhase {
       const { pid, startedAt, endpoint } = situation;
       return { state: "running", pid, startedAt, endpoint };
     }
+    case "frozen":
+      return { state: "frozen", since: situation.since, pid: situation.pid };
     case "stopping":
       return { state: "stopping", since: situation.since };
     case "gone":
@@ -27,7 +30,8 @@ export function phaseOf(situation: Situation): InstancePhase {
 /** After a boot nothing runs; what slept or had ended stays so. */
 export function afterBoot(state: InstanceState): InstanceState {
   const { situation } = state;
-  if (situation.state === "stopping" && situation.next === "sleep") {
+  const slept = situation.state === "stopping" && situation.next === "sleep";
+  if (slept || situation.state === "frozen") {
     return { ...state, situation: { state: "asleep", since: situation.since } };
   }
   return rests(situation) ? state : { ...state, situation: { state: "preparing", step: "files" } };

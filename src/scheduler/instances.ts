@@ -36,6 +36,7 @@ export function newAssignment(
     uidOffset,
     limits: effectiveLimits(draft.app, release.config),
     keepAwake: isKeptAwake(release, process, index),
+    freezeMs: release.config.scale.freezeMs,
     idleMs: release.config.scale.idleMs,
     drain: null,
     createdAt: around.now,

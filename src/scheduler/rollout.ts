@@ -147,7 +147,7 @@ function unready(rollout: Rollout): readonly string[] {
   for (const assignment of draft.assignments({ release: release.number })) {
     const status = seen.get(assignment.instance)?.status;
     const isReady = takesRequests(release.config, assignment.process)
-      ? status?.wasHealthy === true && ["running", "asleep"].includes(status.phase.state)
+      ? status?.wasHealthy === true && ["running", "frozen", "asleep"].includes(status.phase.state)
       : status?.phase.state === "running";
     if (!isReady) waiting.push(`${assignment.process} (${status?.phase.state ?? "not yet seen"})`);
   }

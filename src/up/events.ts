@@ -47,8 +47,9 @@ function describePhase(phase: InstancePhase): string | null {
   switch (phase.state) {
     case "running":
       return `running, pid ${phase.pid}`;
+    case "frozen":
     case "asleep":
-      return "asleep";
+      return phase.state;
     case "backing-off":
       return `ended (${describeCause(phase.cause)}), will be started again`;
     case "failed":

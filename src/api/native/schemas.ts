@@ -105,6 +105,7 @@ const phaseSchema = z
       startedAt: timestamp,
       endpoint: endpointSchema.nullable(),
     }),
+    z.object({ state: z.literal("frozen"), since: timestamp, pid: z.number().int() }),
     z.object({ state: z.literal("asleep"), since: timestamp }),
     z.object({ state: z.literal("backing-off"), until: timestamp, cause: exitCauseSchema }),
     z.object({ state: z.literal("stopping"), since: timestamp }),
@@ -267,7 +268,12 @@ const releaseConfigSchema = z
       })
       .nullable(),
     limits: limitsSchema,
-    scale: z.object({ min: z.number().int(), max: z.number().int(), idleMs: z.number() }),
+    scale: z.object({
+      min: z.number().int(),
+      max: z.number().int(),
+      freezeMs: z.number().nullable(),
+      idleMs: z.number(),
+    }),
     egress: z.discriminatedUnion("kind", [
       z.object({ kind: z.literal("public") }),
       z.object({ kind: z.literal("none") }),

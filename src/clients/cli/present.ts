@@ -23,7 +23,7 @@ export interface PsRow {
 
 export function psRow(instance: Instance): PsRow {
   const { phase, usage } = instance;
-  const pid = phase.state === "running" || phase.state === "starting" ? phase.pid : null;
+  const pid = "pid" in phase ? phase.pid : null;
   return {
     app: instance.app,
     release: `v${instance.release}`,

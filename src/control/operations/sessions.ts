@@ -83,8 +83,10 @@ async function chooseInstance(
   );
   const running = preferred.find((assignment) => stateOf(assignment) === "running");
   if (running !== undefined) return ok(running);
-  const asleep = preferred.find((assignment) => stateOf(assignment) === "asleep");
-  if (asleep !== undefined) return (await wake(context, ref, asleep)) ?? ok(asleep);
+  const resting =
+    preferred.find((assignment) => stateOf(assignment) === "frozen") ??
+    preferred.find((assignment) => stateOf(assignment) === "asleep");
+  if (resting !== undefined) return (await wake(context, ref, resting)) ?? ok(resting);
   const remedy = `see lode ps and lode logs, or use lode run for a sandbox of its own`;
   return refuse("conflict", `no instance of ${ref.app} is running`, remedy);
 }

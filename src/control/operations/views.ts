@@ -95,7 +95,8 @@ function stateOfApp(
   const troubled: readonly InstancePhase["state"][] = ["backing-off", "failed"];
   if (present.some(({ phase }) => troubled.includes(phase.state))) return "degraded";
   const web = present.filter(({ process }) => takesRequests(config, process));
-  const isAsleep = web.length > 0 && web.every(({ phase }) => phase.state === "asleep");
+  const isAsleep =
+    web.length > 0 && web.every(({ phase }) => ["frozen", "asleep"].includes(phase.state));
   return isAsleep ? "asleep" : "serving";
 }
 

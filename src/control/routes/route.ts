@@ -61,6 +61,7 @@ function reachability(phase: InstancePhase | null): RouteInstance["state"] | nul
     case "running":
       if (phase.endpoint === null) return null;
       return { kind: "running", endpoint: phase.endpoint };
+    case "frozen":
     case "asleep":
     // Going to sleep: a wake waits for the end and starts it again.
     case "stopping":

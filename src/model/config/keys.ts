@@ -70,8 +70,15 @@ const scale: KeyTable = {
     shapes: [integer],
   },
   max: { description: "The most instances.", example: "max = 4", shapes: [integer] },
+  freeze: {
+    description:
+      "Time without a request after which instances beyond min are frozen: they keep their " +
+      'memory, get no CPU, and the next request thaws them. "never": they are not.',
+    example: 'freeze = "30s"',
+    shapes: [text, integer],
+  },
   idle: {
-    description: "Time without a request after which instances beyond min sleep.",
+    description: "Time without a request after which instances beyond min are stopped.",
     example: 'idle = "5m"',
     shapes: [text, integer],
   },

@@ -31,6 +31,7 @@ export interface LodeToml {
   readonly disk: number | null;
   readonly scaleMin: number | null;
   readonly scaleMax: number | null;
+  readonly freezeMs: number | "never" | null;
   readonly idleMs: number | null;
   readonly healthPath: string | null;
   readonly healthTimeoutMs: number | null;
@@ -137,6 +138,7 @@ function read(reader: Reader): LodeToml {
     disk: reader.parsed(["resources", "disk"], parseDiskBytes),
     scaleMin,
     scaleMax,
+    freezeMs: reader.parsed(["scale", "freeze"], parseFreezeMs),
     idleMs: reader.parsed(["scale", "idle"], parsePositiveDurationMs),
     healthPath: reader.parsed(["http", "health"], parseHealthPath),
     healthTimeoutMs: reader.parsed(["http", "timeout"], parsePositiveDurationMs),
@@ -217,6 +219,10 @@ function parsePositiveDurationMs(text: string): Result<number, string> {
   const duration = parseDurationMs(text);
   if (!duration.ok || duration.value > 0) return duration;
   return err(`"${text}" is no time at all; write it like 30s or 5m`);
+}
+
+function parseFreezeMs(text: string): Result<number | "never", string> {
+  return text === "never" ? ok("never") : parsePositiveDurationMs(text);
 }
 
 /** Below 16 MiB a file system has room for little but its own records. */

@@ -236,10 +236,10 @@ describe("lode.toml", () => {
   test("its limits, scale, health and environment reach the release", () => {
     const toml =
       'run = "./a"\negress = "none"\n[env]\nNODE_ENV = "test"\n[resources]\nmemory = "1G"\n' +
-      '[scale]\nmin = 2\nidle = "1h"\n[http]\nhealth = "/up"\nhosts = ["a.org", "A.org"]';
+      '[scale]\nmin = 2\nfreeze = "never"\nidle = "1h"\n[http]\nhealth = "/up"\nhosts = ["a.org", "A.org"]';
     expect(config({ "lode.toml": toml, "package.json": "{}" })).toMatchObject({
       limits: { memory: { min: null, max: 1024 ** 3, burst: null }, pids: 1024 },
-      scale: { min: 2, max: 2, idleMs: 3_600_000 },
+      scale: { min: 2, max: 2, freezeMs: null, idleMs: 3_600_000 },
       http: { process: "web", hosts: ["a.org"], health: { path: "/up", timeoutMs: 30_000 } },
       egress: { kind: "none" },
       env: { NODE_ENV: "test" },
@@ -285,7 +285,12 @@ describe("lode.toml", () => {
 
 describe("defaults", () => {
   test("what Lode serves itself may sleep, a program stays awake", () => {
-    expect(config({ "index.html": "" }).scale).toEqual({ min: 0, max: 1, idleMs: 300_000 });
+    expect(config({ "index.html": "" }).scale).toEqual({
+      min: 0,
+      max: 1,
+      freezeMs: 30_000,
+      idleMs: 300_000,
+    });
     expect(config({ "index.js": "export default a" }).scale.min).toBe(0);
     expect(config({ "a*": "" }).scale.min).toBe(1);
     expect(config({ Procfile: "worker: a" })).toMatchObject({ http: null, scale: { min: 1 } });

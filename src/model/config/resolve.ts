@@ -19,7 +19,7 @@ import { type Recognised, recognise, type Start } from "./recognise.ts";
 import { type CommandFolders, shellCommand } from "./shell.ts";
 import { Tree } from "./tree.ts";
 
-export const scaleDefaults = { idleMs: 5 * 60_000 } as const;
+export const scaleDefaults = { freezeMs: 30_000, idleMs: 5 * 60_000 } as const;
 export const healthDefaults = { path: null, timeoutMs: 30_000 } as const;
 
 /**
@@ -216,6 +216,7 @@ function scaleOf(served: Start | null, toml: LodeToml | null): ScaleConfig {
   return {
     min: Math.min(min, max),
     max,
+    freezeMs: toml?.freezeMs === "never" ? null : (toml?.freezeMs ?? scaleDefaults.freezeMs),
     idleMs: toml?.idleMs ?? scaleDefaults.idleMs,
   };
 }

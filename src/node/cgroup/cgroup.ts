@@ -32,8 +32,12 @@ export interface Cgroup {
   setCpuWeight(cores: number): void;
   usage(): Promise<CgroupUsage>;
   pids(): Promise<readonly number[]>;
-  freeze(): Promise<void>;
+  /** True: everything in it stands still. False: `thaw` came before that. */
+  freeze(): Promise<boolean>;
+  /** Takes effect before it returns, also while `freeze` still waits. */
   thaw(): Promise<void>;
+  /** Gives back memory that costs little to have again: page cache that nothing maps. */
+  reclaim(): Promise<void>;
   /** Kills every process in it (also one that forks meanwhile) and waits until it is empty. */
   kill(): Promise<void>;
   /** Calls back on every OOM kill, by the kernel's event. */

@@ -1,4 +1,5 @@
 import { readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import type { Clock } from "../../base/time.ts";
 import { pause } from "../linux/time.ts";
 
@@ -30,6 +31,11 @@ export function writeControl(path: string, value: string): ErrorCode | null {
   } catch (error) {
     return codeOf(error);
   }
+}
+
+/** For a write that the kernel works on for long; refused, or no such file: nothing is done. */
+export async function writeAside(path: string, value: string): Promise<void> {
+  await writeFile(path, value).catch(() => {});
 }
 
 /** A write that only fails when the cgroup is gone or the kernel lacks what was detected. */

@@ -14,6 +14,7 @@ import {
   readNumber,
   readPids,
   removeDirectory,
+  writeAside,
   writeControl,
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
@@ -185,11 +186,15 @@ class CgroupV1 implements Cgroup {
     return this.#pids();
   }
 
-  async freeze(): Promise<void> {
+  async freeze(): Promise<boolean> {
     const attempts = 500;
+    const file = `${this.#directories.freezer}/freezer.state`;
+    mustWrite(file, "FROZEN");
     for (let attempt = 0; attempt < attempts; attempt++) {
-      mustWrite(`${this.#directories.freezer}/freezer.state`, "FROZEN");
-      if (readControl(`${this.#directories.freezer}/freezer.state`) === "FROZEN") return;
+      const state = readControl(file);
+      if (state !== "FREEZING") return state === "FROZEN";
+      // Again for a process that was just being forked.
+      mustWrite(file, "FROZEN");
       await pause(this.#options.clock, 1);
     }
     throw new Error(`cgroup ${this.name}: not frozen after ${attempts} attempts`);
@@ -197,6 +202,10 @@ class CgroupV1 implements Cgroup {
 
   async thaw(): Promise<void> {
     mustWrite(`${this.#directories.freezer}/freezer.state`, "THAWED");
+  }
+
+  async reclaim(): Promise<void> {
+    await writeAside(`${this.#directories.memory}/memory.force_empty`, "0");
   }
 
   kill(): Promise<void> {

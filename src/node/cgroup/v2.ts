@@ -13,6 +13,7 @@ import {
   readNumber,
   readPids,
   removeDirectory,
+  writeAside,
   writeControl,
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
@@ -181,11 +182,12 @@ class CgroupV2 implements Cgroup {
     return readPids(this.#directory);
   }
 
-  async freeze(): Promise<void> {
+  async freeze(): Promise<boolean> {
     this.#write("cgroup.freeze", "1");
     const attempts = 500;
     for (let attempt = 0; attempt < attempts; attempt++) {
-      if (readField(`${this.#directory}/cgroup.events`, "frozen") === 1) return;
+      if (readControl(`${this.#directory}/cgroup.freeze`) !== "1") return false;
+      if (readField(`${this.#directory}/cgroup.events`, "frozen") === 1) return true;
       await pause(this.#clock, 1);
     }
     throw new Error(`cgroup ${this.name}: not frozen after ${attempts} ms`);
@@ -193,6 +195,11 @@ class CgroupV2 implements Cgroup {
 
   async thaw(): Promise<void> {
     this.#write("cgroup.freeze", "0");
+  }
+
+  async reclaim(): Promise<void> {
+    const bytes = readField(`${this.#directory}/memory.stat`, "inactive_file");
+    await writeAside(`${this.#directory}/memory.reclaim`, String(bytes));
   }
 
   /** `cgroup.kill` (Linux 5.14) takes all at once; a v2-frozen process dies as it is. */

@@ -9,11 +9,20 @@ import {
   stopping,
 } from "./state.ts";
 
-// Sleep and drain: both end a running process without losing a request. The gateways are asked
-// to send nothing more and tell what is still in flight; only when nothing is does the process
-// end. A request that arrives meanwhile makes its gateway ask for a wake, which undoes it.
+// The idle ladder and draining: both stop a running process without losing a request. The
+// gateways are asked to send nothing more and tell what is still in flight; only when nothing is
+// does the process freeze or end. A request that arrives meanwhile makes its gateway ask for a
+// wake, which undoes it.
+//
+//   running ──→ frozen ──→ asleep      after freezeMs and idleMs without a request; a rung whose
+//      ↑__________│__________│         time is not before the next one's is left out
+//            wake
+//
+// A frozen instance needs no second asking before it ends: every gateway has been told already,
+// and whoever wants it wakes it first.
 
 type Running = Extract<Situation, { state: "running" }>;
+type Frozen = Extract<Situation, { state: "frozen" }>;
 
 /** How long gateways get to learn of the new routes before a drain asks them. */
 const drainSettleMs = 500;
@@ -31,6 +40,8 @@ export function nextTickAt(state: InstanceState): Timestamp | null {
       return situation.killed ? null : situation.since + state.graceMs;
     case "running":
       return runningTickAt(state, situation);
+    case "frozen":
+      return mayIdle(state) ? situation.idleFrom + state.wanted.idleMs : null;
     default:
       return null;
   }
@@ -43,15 +54,22 @@ function runningTickAt(state: InstanceState, running: Running): Timestamp | null
     const at = Math.min(askAt, deadline);
     return Number.isFinite(at) ? at : null;
   }
-  return mayIdle(state) ? idleAt(state, running) : null;
+  return mayIdle(state) ? rungAt(state, running) : null;
 }
 
 function mayIdle(state: InstanceState): boolean {
-  return state.takesRequests && !state.task && !state.wanted.keepAwake;
+  const { takesRequests, task, wanted, visitors } = state;
+  return takesRequests && !task && !wanted.keepAwake && visitors === 0;
 }
 
-function idleAt(state: InstanceState, running: Running): Timestamp {
-  return Math.max(running.idleFrom, state.lastRequestAt) + state.wanted.idleMs;
+function idleFrom(state: InstanceState, running: Running): Timestamp {
+  return Math.max(running.idleFrom, state.lastRequestAt);
+}
+
+/** When the first rung that applies is reached. */
+function rungAt(state: InstanceState, running: Running): Timestamp {
+  const { freezeMs, idleMs } = state.wanted;
+  return idleFrom(state, running) + Math.min(freezeMs ?? idleMs, idleMs);
 }
 
 function quiesceDeadline(state: InstanceState, quiesce: Quiesce): Timestamp {
@@ -75,10 +93,14 @@ export function onTick(state: InstanceState, now: Timestamp): Step {
       { kind: "kill" },
     );
   }
+  if (situation.state === "frozen") {
+    const due = mayIdle(state) && now >= situation.idleFrom + state.wanted.idleMs;
+    return due ? stopFor(state, "idle", now) : stay(state);
+  }
   if (situation.state !== "running") return stay(state);
   const { quiesce } = situation;
   if (quiesce === null) {
-    if (!mayIdle(state) || now < idleAt(state, situation)) return stay(state);
+    if (!mayIdle(state) || now < rungAt(state, situation)) return stay(state);
     return ask(state, situation, { why: "idle", since: now, askAt: null });
   }
   if (now >= quiesceDeadline(state, quiesce)) return stopFor(state, quiesce.why, now);
@@ -112,10 +134,58 @@ export function onQuiesced(
     const waiting = { ...quiesce, askAt: now + askAgainMs };
     return stay({ ...next, situation: { ...situation, quiesce: waiting } });
   }
-  if (quiet && now >= idleAt(next, situation)) return stopFor(next, "idle", now);
+  if (quiet && mayIdle(next) && now >= rungAt(next, situation)) {
+    const { freezeMs, idleMs } = next.wanted;
+    const freezes = freezeMs !== null && freezeMs < idleMs;
+    return freezes ? freeze(next, situation, freezeMs, now) : stopFor(next, "idle", now);
+  }
   // Not idle after all. With requests in flight (a WebSocket, say) idleness begins anew.
-  const idleFrom = quiet ? situation.idleFrom : now;
-  return stay({ ...next, situation: { ...situation, quiesce: null, idleFrom } });
+  const since = quiet ? situation.idleFrom : now;
+  return stay({ ...next, situation: { ...situation, quiesce: null, idleFrom: since } });
+}
+
+function freeze(state: InstanceState, running: Running, afterMs: number, now: Timestamp): Step {
+  const { pid, startedAt, endpoint } = running;
+  const frozen: Situation = {
+    ...{ state: "frozen", since: now, pid, startedAt, endpoint },
+    idleFrom: idleFrom(state, running),
+  };
+  return stay(
+    { ...state, situation: frozen },
+    { kind: "freeze" },
+    { kind: "log", text: `frozen after ${formatDurationMs(afterMs)} without a request` },
+  );
+}
+
+/** Goes on where it was frozen; idleness begins anew. */
+export function thaw(state: InstanceState, frozen: Frozen, now: Timestamp): Step {
+  const { pid, startedAt, endpoint } = frozen;
+  const situation: Situation = {
+    ...{ state: "running", pid, startedAt, endpoint },
+    ...{ quiesce: null, idleFrom: now },
+  };
+  return stay({ ...state, situation }, { kind: "thaw" });
+}
+
+/**
+ * A gateway had a request for it. None sends one to a frozen instance without waking it; one
+ * that does all the same, after lost messages, is found by the load that it tells of.
+ */
+export function onRequested(state: InstanceState, at: Timestamp, now: Timestamp): Step {
+  const { situation } = state;
+  const next = { ...state, lastRequestAt: Math.max(state.lastRequestAt, at) };
+  return situation.state === "frozen" && at > situation.since
+    ? thaw(next, situation, now)
+    : stay(next);
+}
+
+/** A person's program begins or ends inside it: with one there it is awake. */
+export function onVisit(state: InstanceState, difference: 1 | -1, now: Timestamp): Step {
+  const next = { ...state, visitors: Math.max(0, state.visitors + difference) };
+  const { situation } = next;
+  if (situation.state === "frozen" && next.visitors > 0) return thaw(next, situation, now);
+  if (situation.state !== "running") return stay(next);
+  return stay({ ...next, situation: { ...situation, idleFrom: now } });
 }
 
 function stopFor(state: InstanceState, why: Quiesce["why"], now: Timestamp): Step {
@@ -147,6 +217,7 @@ export function onSleep(state: InstanceState, now: Timestamp): Step {
     if (state.wakeWanted) return stay(state);
     return stay({ ...state, situation: { state: "asleep", since: now } });
   }
+  if (situation.state === "frozen") return stopFor(state, "sleep", now);
   if (situation.state !== "running" || situation.quiesce?.why === "drain") return stay(state);
   return ask(state, situation, { why: "sleep", since: now, askAt: null });
 }

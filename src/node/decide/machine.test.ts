@@ -7,7 +7,8 @@ import { type Input, initialState, resume, step } from "./machine.ts";
 import type { InstanceState, Wanted } from "./state.ts";
 
 const endpoint: Endpoint = { kind: "unix", path: "/s" };
-const wanted: Wanted = { keepAwake: false, idleMs: 1000, drain: null };
+const wanted: Wanted = { keepAwake: false, freezeMs: null, idleMs: 1000, drain: null };
+const ladder: Wanted = { ...wanted, freezeMs: 300 };
 const web = { task: false, takesRequests: true, graceMs: 10_000 };
 const exit1: Input = {
   kind: "exited",
@@ -106,6 +107,98 @@ test("a request while the gateways are asked keeps it awake", () => {
 4005 tick → running quiesce
 4006 quiesced → stopping @14006 "goes to sleep after 1s without a request"; terminate
 `);
+});
+
+test("the ladder: frozen, thawed by a request, frozen again, asleep", () => {
+  expect(
+    story(
+      [
+        [0, { kind: "start" }],
+        [1, { kind: "launching" }],
+        [2, ready],
+        [302, { kind: "tick" }],
+        [303, quiet],
+        [400, { kind: "wake" }],
+        [401, { kind: "requested", at: 400 }],
+        [700, { kind: "tick" }],
+        [701, quiet],
+        [1400, { kind: "tick" }],
+        [1402, { kind: "wake" }],
+        [1410, ended],
+      ],
+      web,
+      ladder,
+    ),
+  ).toBe(`
+0 start → preparing start
+1 launching → starting
+2 ready → running @302 "running, ready after 1ms (pid 7)"
+302 tick → running quiesce
+303 quiesced → frozen @1002 freeze; "frozen after 300ms without a request"
+400 wake → running @700 thaw; answer ok
+401 requested → running @700
+700 tick → running quiesce
+701 quiesced → frozen @1400 freeze; "frozen after 300ms without a request"
+1400 tick → stopping @11400 "goes to sleep after 1s without a request"; terminate
+1402 wake → stopping @11400
+1410 exited → starting start
+`);
+});
+
+test("what is frozen thaws for a visit and for a request that nobody announced, and can end", () => {
+  const frozen: [number, Input][] = [
+    [0, { kind: "start" }],
+    [1, { kind: "launching" }],
+    [2, ready],
+    [302, { kind: "tick" }],
+    [303, { kind: "quiesced", inFlight: 1, lastRequestAt: null, complete: true }],
+    [603, { kind: "tick" }],
+    [604, quiet],
+  ];
+  const tell = (...then: [number, Input][]) =>
+    story([...frozen, ...then], web, ladder)
+      .trim()
+      .split("\n")
+      .slice(frozen.length);
+  expect(
+    tell(
+      [700, { kind: "visit", difference: 1 }],
+      [2000, { kind: "tick" }],
+      [2001, { kind: "visit", difference: -1 }],
+    ),
+  ).toEqual(["700 visit → running thaw", "2000 tick → running", "2001 visit → running @2301"]);
+  expect(tell([700, { kind: "requested", at: 604 }])).toEqual(["700 requested → frozen @1303"]);
+  expect(tell([700, { kind: "requested", at: 650 }])).toEqual([
+    "700 requested → running @1000 thaw",
+  ]);
+  expect(tell([700, exit1])).toEqual(['700 exited → asleep "ended while frozen: exit code 1"']);
+  expect(tell([700, { kind: "removed" }])).toEqual(["700 removed → stopping @10700 terminate"]);
+  expect(tell([700, { kind: "sleep" }])).toEqual([
+    '700 sleep → stopping @10700 "goes to sleep, as asked"; terminate',
+  ]);
+  const awake = { ...ladder, keepAwake: true };
+  expect(tell([700, { kind: "assigned", wanted: awake }])).toEqual(["700 assigned → running thaw"]);
+  const drain = { since: 700, deadline: 5000 };
+  expect(tell([700, { kind: "assigned", wanted: { ...ladder, drain } }])).toEqual([
+    "700 assigned → stopping @10700 terminate",
+  ]);
+});
+
+test("a rung that comes after the next is left out; workers and tasks have no ladder", () => {
+  const begin: [number, Input][] = [
+    [0, { kind: "start" }],
+    [1, { kind: "launching" }],
+    [2, ready],
+    [1002, { kind: "tick" }],
+    [1003, quiet],
+  ];
+  for (const freezeMs of [1000, 5000]) {
+    expect(story(begin, web, { ...wanted, freezeMs })).toEndWith(
+      '1003 quiesced → stopping @11003 "goes to sleep after 1s without a request"; terminate\n',
+    );
+  }
+  const worker = { ...web, takesRequests: false };
+  expect(story(begin, worker, ladder)).toEndWith("1003 quiesced → running\n");
 });
 
 test("three failures before it was ever healthy are the end", () => {
@@ -221,6 +314,10 @@ const inputs: fc.Arbitrary<Input> = fc.oneof(
     { kind: "sleep" },
     { kind: "tick" },
     { kind: "assigned", wanted: { ...wanted, keepAwake: true } },
+    { kind: "assigned", wanted: ladder },
+    { kind: "visit", difference: 1 },
+    { kind: "visit", difference: -1 },
+    { kind: "requested", at: 2500 },
     { kind: "assigned", wanted: { ...wanted, drain: { since: 0, deadline: 3000 } } },
   ),
   fc.record({
@@ -260,6 +357,37 @@ test("whatever happens, wakes are answered, ends are final and time is never los
   );
 });
 
+test("the kernel's freezer always follows the state, whatever happens", () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.nat(500), inputs), { maxLength: 80 }), (script) => {
+      let state: InstanceState = initialState(ladder, web);
+      let now = 0;
+      let isFrozen = false;
+      const take = (input: Input) => {
+        const result = step(state, input, now);
+        state = result.state;
+        for (const { kind } of result.effects) {
+          if (kind === "freeze") isFrozen = true;
+          // SIGTERM and SIGKILL thaw what they are to end.
+          if (["thaw", "terminate", "kill", "start"].includes(kind)) isFrozen = false;
+          // A request that is answered goes to a process that runs.
+          if (kind === "answerWake") expect(isFrozen).toBe(false);
+        }
+        if (input.kind === "exited") isFrozen = isFrozen && state.situation.state === "frozen";
+        expect(isFrozen).toBe(state.situation.state === "frozen");
+        if (isFrozen) expect(state.visitors === 0 && !state.wanted.keepAwake).toBe(true);
+      };
+      for (const [pause, input] of [[0, { kind: "launching" }], [0, ready], ...script] as const) {
+        now += pause;
+        const at = nextTickAt(state);
+        if (at !== null && at <= now) take({ kind: "tick" });
+        take(input);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+});
+
 test("ticks alone never loop: each moves the next one later or ends it", () => {
   fc.assert(
     fc.property(fc.array(inputs, { maxLength: 30 }), (script) => {
@@ -290,6 +418,12 @@ test("what an earlier lode left is taken up from every state", () => {
   const asking = step(running, { kind: "sleep" }, 7).state;
   const resumed = resume(asking, "alive", 10);
   expect(step(resumed.state, { kind: "tick" }, 10).effects).toEqual([{ kind: "quiesce" }]);
+  expect(resume(running, "alive", 10).effects).toEqual([{ kind: "thaw" }]);
+  const idle = step({ ...running, wanted: ladder }, { kind: "tick" }, 500).state;
+  const frozen = { ...step(idle, quiet, 501).state, visitors: 1 };
+  const adopted = resume(frozen, "alive", 510);
+  expect(adopted.effects).toEqual([{ kind: "freeze" }]);
+  expect(adopted.state).toMatchObject({ visitors: 0, situation: { state: "frozen", since: 501 } });
   const stopping = step(running, { kind: "removed" }, 8).state;
   expect(resume(stopping, "alive", 10).effects).toEqual([{ kind: "terminate" }]);
 });

@@ -5,7 +5,17 @@ import { describeCause } from "../../model/exit-cause.ts";
 import type { Endpoint, ExitCause } from "../../model/instance.ts";
 import type { WakeReply } from "../../model/wire.ts";
 import { attemptsMax, restartDelayMs, stableAfterMs } from "./backoff.ts";
-import { onDrain, onQuiesced, onSleep, onTick, resumeQuiesce, wakeQuiesce } from "./idle.ts";
+import {
+  onDrain,
+  onQuiesced,
+  onRequested,
+  onSleep,
+  onTick,
+  onVisit,
+  resumeQuiesce,
+  thaw,
+  wakeQuiesce,
+} from "./idle.ts";
 import {
   gone,
   type InstanceState,
@@ -29,8 +39,9 @@ import {
 //                        (3 attempts, never healthy)                          ↓
 //                                          ↑                wake           asleep
 //                                          └──────────────────────────────────┘
+//   running (quiescing) → frozen → running (wake, a visit) or stopping(sleep): see idle.ts.
 //   removed or drained: preparing, backing-off, asleep, failed, done → gone;
-//                       starting, running → stopping(end) → gone.
+//                       starting, running, frozen → stopping(end) → gone.
 //   A task (the `release` process) goes from running to done or failed, and never restarts.
 //
 // Two facts carry the design. Stopping is a state of its own, so a wake that arrives while the
@@ -63,6 +74,8 @@ export type Input =
   | { readonly kind: "wake" }
   | { readonly kind: "sleep" }
   | { readonly kind: "requested"; readonly at: Timestamp }
+  /** A person's program begins (1) or ends (-1) inside it. */
+  | { readonly kind: "visit"; readonly difference: 1 | -1 }
   | {
       readonly kind: "quiesced";
       readonly inFlight: number;
@@ -89,6 +102,7 @@ export function initialState(
     lastExit: null,
     lastRequestAt: 0,
     wakeWanted: false,
+    visitors: 0,
   };
 }
 
@@ -117,7 +131,9 @@ export function step(state: InstanceState, input: Input, now: Timestamp): Step {
     case "sleep":
       return onSleep(state, now);
     case "requested":
-      return stay({ ...state, lastRequestAt: Math.max(state.lastRequestAt, input.at) });
+      return onRequested(state, input.at, now);
+    case "visit":
+      return onVisit(state, input.difference, now);
     case "quiesced":
       return onQuiesced(state, input, now);
     case "tick":
@@ -139,7 +155,7 @@ export function resume(
   now: Timestamp,
 ): Step {
   const { situation } = state;
-  const next = { ...state, wakeWanted: false };
+  const next = { ...state, wakeWanted: false, visitors: 0 };
   switch (situation.state) {
     case "preparing":
       return stay(next, { kind: "start" });
@@ -149,8 +165,11 @@ export function resume(
       return process === "never" ? stay(next, { kind: "start" }) : stay(next);
     case "running": {
       const quiesce = resumeQuiesce(situation.quiesce, now);
-      return stay({ ...next, situation: { ...situation, quiesce } });
+      // That lode may have died between the decision to thaw it and the deed.
+      return stay({ ...next, situation: { ...situation, quiesce } }, { kind: "thaw" });
     }
+    case "frozen":
+      return process === "alive" ? stay(next, { kind: "freeze" }) : stay(next);
     case "stopping":
       return process === "alive" ? stay(next, { kind: "terminate" }) : stay(next);
     default:
@@ -174,6 +193,7 @@ function onAssigned(before: InstanceState, wanted: Wanted, now: Timestamp): Step
   if (situation.state === "asleep" && wanted.keepAwake && !before.wanted.keepAwake) {
     return relaunch(state, now);
   }
+  if (situation.state === "frozen" && wanted.keepAwake) return thaw(state, situation, now);
   return stay(state);
 }
 
@@ -183,6 +203,7 @@ function end(state: InstanceState, now: Timestamp): Step {
   switch (situation.state) {
     case "starting":
     case "running":
+    case "frozen":
       return stopping(state, "end", now);
     case "stopping":
       return stay({ ...state, situation: { ...situation, next: "end" } });
@@ -275,9 +296,20 @@ function onExited(
     case "running":
       if (state.task) return taskEnded(state, input, now);
       return failure(state, input.cause, input, now);
+    case "frozen":
+      return endedFrozen(state, input.cause, now);
     default:
       return stay(state);
   }
+}
+
+/** Nobody needs it now: the next request starts it, as it would one that sleeps. */
+function endedFrozen(state: InstanceState, cause: ExitCause, now: Timestamp): Step {
+  const situation: Situation = { state: "asleep", since: now };
+  return stay(
+    { ...state, situation, lastExit: { cause, at: now } },
+    { kind: "log", text: `ended while frozen: ${describeCause(cause)}` },
+  );
 }
 
 function taskEnded(
@@ -382,6 +414,12 @@ function onWake(state: InstanceState, now: Timestamp): Step {
         { ...state, situation: running, lastRequestAt: now },
         { kind: "answerWake", reply },
       );
+    }
+    case "frozen": {
+      if (situation.endpoint === null) return refuse("this process takes no requests");
+      const reply: WakeReply = { ok: true, endpoint: situation.endpoint };
+      const thawed = thaw({ ...state, lastRequestAt: now }, situation, now);
+      return stay(thawed.state, ...thawed.effects, { kind: "answerWake", reply });
     }
     case "asleep":
       return relaunch(woken, now);

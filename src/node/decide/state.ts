@@ -5,6 +5,8 @@ import type { WakeReply } from "../../model/wire.ts";
 /** What the assignment asks for, as far as the machine goes by it. */
 export interface Wanted {
   readonly keepAwake: boolean;
+  /** Null: never. */
+  readonly freezeMs: number | null;
   readonly idleMs: number;
   readonly drain: { readonly since: Timestamp; readonly deadline: Timestamp } | null;
 }
@@ -27,6 +29,15 @@ export type Situation =
       readonly endpoint: Endpoint | null;
       readonly quiesce: Quiesce | null;
       /** Idleness is counted from here or from the last request, whichever is later. */
+      readonly idleFrom: Timestamp;
+    }
+  | {
+      readonly state: "frozen";
+      readonly since: Timestamp;
+      readonly pid: number;
+      readonly startedAt: Timestamp;
+      readonly endpoint: Endpoint | null;
+      /** Its time on the ladder goes on from here. */
       readonly idleFrom: Timestamp;
     }
   | { readonly state: "asleep"; readonly since: Timestamp }
@@ -65,6 +76,8 @@ export interface InstanceState {
   readonly lastRequestAt: Timestamp;
   /** A request waits for this instance to run. */
   readonly wakeWanted: boolean;
+  /** People's programs inside it (`lode exec`): while there is one it stays awake. */
+  readonly visitors: number;
 }
 
 export type Effect =
@@ -76,6 +89,9 @@ export type Effect =
   | { readonly kind: "terminate" }
   /** SIGKILL to all of it. */
   | { readonly kind: "kill" }
+  /** No CPU for any of it, and what memory can be had back goes. */
+  | { readonly kind: "freeze" }
+  | { readonly kind: "thaw" }
   /** Ask every gateway to send nothing more. */
   | { readonly kind: "quiesce" }
   /** A `lode` line in the app's log. */

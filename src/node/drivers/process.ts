@@ -173,7 +173,11 @@ class SandboxDriver implements ProcessDriver {
       spec,
       ended,
       ready: (signal) => ready(this.#dependencies, request, slot, pid, signal),
-      terminate: async () => terminate(request, cgroup, await pid()),
+      terminate: async () => {
+        // A frozen one could not hear it.
+        await cgroup.thaw();
+        await terminate(request, cgroup, await pid());
+      },
       kill: () => cgroup.kill(),
     };
   }

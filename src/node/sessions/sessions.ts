@@ -39,9 +39,15 @@ export interface SessionsDependencies extends SessionDependencies {
   readonly tools: HostTools;
   readonly uidBase: number;
   openSecret(sealed: string): string;
-  running(instance: InstanceId): InstanceProcess | null;
+  /** The running process, kept awake until `leave`. */
+  visit(instance: InstanceId): Visit | null;
   /** A release with its files, laid out and built. */
   prepare(request: ExecRequest, number: number): Promise<Result<PreparedRelease, string>>;
+}
+
+export interface Visit {
+  readonly process: InstanceProcess;
+  readonly leave: () => void;
 }
 
 export interface PreparedRelease {
@@ -58,6 +64,11 @@ export interface Sessions {
 const killSignal = 9;
 
 type Io = { readonly stdin: number; readonly stdout: number; readonly stderr: number };
+
+interface Starter {
+  start(io: Io): Promise<StartedProgram>;
+  leave(): void;
+}
 
 export function createSessions(dependencies: SessionsDependencies): Sessions {
   return new NodeSessions(dependencies);
@@ -77,12 +88,17 @@ class NodeSessions implements Sessions {
     }
     const starter = await this.#starterOf(request);
     if (!starter.ok) return { ok: false, reason: starter.error };
+    const { start, leave } = starter.value;
     try {
-      const over = () => void this.#sessions.delete(request.session);
-      const session = await runSession(this.#dependencies, request, starter.value, over);
+      const over = () => {
+        this.#sessions.delete(request.session);
+        leave();
+      };
+      const session = await runSession(this.#dependencies, request, start, over);
       this.#sessions.set(request.session, session);
       return { ok: true };
     } catch (cause) {
+      leave();
       return { ok: false, reason: `starting the program: ${reasonOf(cause)}` };
     }
   }
@@ -91,17 +107,17 @@ class NodeSessions implements Sessions {
     await Promise.all([...this.#sessions.values()].map((session) => session.kill()));
   }
 
-  async #starterOf(
-    request: ExecRequest,
-  ): Promise<Result<(io: Io) => Promise<StartedProgram>, string>> {
+  async #starterOf(request: ExecRequest): Promise<Result<Starter, string>> {
     if (request.target.kind === "inside") {
-      const process = this.#dependencies.running(request.target.instance);
-      if (process === null) return err("the instance does not run");
-      return ok((io) => this.#startInside(request, process, io));
+      const visit = this.#dependencies.visit(request.target.instance);
+      if (visit === null) return err("the instance does not run");
+      const { process, leave } = visit;
+      return ok({ start: (io) => this.#startInside(request, process, io), leave });
     }
     const prepared = await this.#dependencies.prepare(request, request.target.release);
     if (!prepared.ok) return prepared;
-    return ok((io) => this.#startOneOff(request, prepared.value, io));
+    const start = (io: Io) => this.#startOneOff(request, prepared.value, io);
+    return ok({ start, leave: () => {} });
   }
 
   async #startInside(

@@ -174,6 +174,7 @@ export interface AppOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly secrets?: Readonly<Record<string, string>>;
   readonly limits?: Limits;
+  readonly freezeMs?: number;
   readonly idleMs?: number;
   readonly keepAwake?: boolean;
   readonly healthPath?: string;
@@ -200,7 +201,7 @@ export async function deploy(
     build: options.build ?? [],
     http: options.listen === "none" ? null : { process, hosts: [], health },
     limits,
-    scale: { min: 0, max: 1, idleMs: 300_000 },
+    scale: { min: 0, max: 1, freezeMs: null, idleMs: 300_000 },
     egress: { kind: "public" },
     env: {},
   };
@@ -216,6 +217,7 @@ export async function deploy(
     instance: `i${systemRandom.token(11)}` as InstanceId,
     ...{ node, project: defaultProject, app, release: 1, process, uidOffset: lastOffset, limits },
     keepAwake: options.keepAwake ?? true,
+    freezeMs: options.freezeMs ?? null,
     idleMs: options.idleMs ?? 300_000,
     drain: null,
     createdAt: 0,

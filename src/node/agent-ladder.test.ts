@@ -1,0 +1,100 @@
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync } from "node:fs";
+import type { Json } from "../base/json.ts";
+import type { Assignment, Endpoint } from "../model/instance.ts";
+import { type ExecOutput, type ExecRequest, subjects } from "../model/wire.ts";
+import {
+  assign,
+  type Cloud,
+  cleanUp,
+  deploy,
+  fetchApp,
+  get,
+  must,
+  node,
+  phaseOf,
+  reach,
+  startCloud,
+  until,
+  wake,
+} from "./testing/rig.ts";
+
+// The idle ladder on the real thing.
+
+setDefaultTimeout(60_000);
+afterEach(cleanUp);
+
+const ticking = `let ticks = 0;
+setInterval(() => void ticks++, 1);
+export default { fetch: () => new Response(String(ticks)) };`;
+
+/** Whether its program gets no CPU: a timer of every millisecond does not run. */
+async function isFrozen(cloud: Cloud, { instance }: Assignment): Promise<boolean> {
+  const cgroup = await cloud.cgroups().open(instance);
+  const usedUs = async () => (await cgroup?.usage())?.cpuTimeUs;
+  const before = await usedUs();
+  await Bun.sleep(50);
+  return before !== undefined && (await usedUs()) === before;
+}
+
+test("an idle app freezes, thaws as the same process, and is stopped in the end", async () => {
+  const cloud = await startCloud();
+  const ladder = { ...fetchApp, keepAwake: false, freezeMs: 200 };
+  const assignment = await deploy(
+    cloud,
+    "ice",
+    { "app.ts": ticking },
+    { ...ladder, idleMs: 60_000 },
+  );
+  const first = await reach(cloud, assignment, "running");
+  const frozen = await reach(cloud, assignment, "frozen");
+  expect(frozen.pid).toBe(first.pid);
+  await until("it stands still", async () => (await isFrozen(cloud, assignment)) === true);
+  const reply = await wake(cloud, assignment);
+  if (!reply.ok) throw new Error(reply.reason);
+  expect(reply.endpoint).toEqual(first.endpoint as Endpoint);
+  const before = Number(await get(reply.endpoint));
+  expect((await phaseOf(cloud, assignment))?.state).toBe("running");
+  await Bun.sleep(20);
+  expect(Number(await get(reply.endpoint))).toBeGreaterThan(before);
+  await reach(cloud, assignment, "frozen");
+  // Limits may change and its use is read while it is frozen.
+  const memory = { min: null, max: 1024 ** 3, burst: null };
+  await assign(cloud, { ...assignment, limits: { ...assignment.limits, memory } });
+  await assign(cloud, { ...assignment, idleMs: 300 });
+  await reach(cloud, assignment, "asleep");
+  expect(existsSync(`/proc/${first.pid}`)).toBe(false);
+  expect((await wake(cloud, assignment)).ok).toBe(true);
+});
+
+test("what is frozen is adopted frozen, and thaws for a program inside it", async () => {
+  const cloud = await startCloud();
+  const ladder = { ...fetchApp, keepAwake: false, freezeMs: 200 };
+  const assignment = await deploy(cloud, "ice", { "app.ts": ticking }, ladder);
+  const first = await reach(cloud, assignment, "running");
+  await reach(cloud, assignment, "frozen");
+  await cloud.agent.close();
+  await cloud.restart();
+  const adopted = await reach(cloud, assignment, "frozen");
+  expect(adopted.pid).toBe(first.pid);
+  expect(await isFrozen(cloud, assignment)).toBe(true);
+  const { instance, project, app, uidOffset } = assignment;
+  const exits: number[] = [];
+  cloud.wire.subscribe(subjects.sessionOutput("inside"), ({ payload }) => {
+    const output = payload as unknown as ExecOutput;
+    if (output.kind === "exit") exits.push(output.code);
+  });
+  const exec: ExecRequest = {
+    ...{ session: "inside", project, app, uidOffset, target: { kind: "inside", instance } },
+    ...{ argv: ["/bin/sh", "-c", "sleep 1; exit 7"], terminal: null },
+  };
+  const started = await cloud.wire.request(subjects.nodeExec(node), exec as unknown as Json, {
+    timeoutMs: 5000,
+  });
+  expect(must(started)).toEqual({ ok: true });
+  await Bun.sleep(500);
+  expect((await phaseOf(cloud, assignment))?.state).toBe("running");
+  await until("the program has ended", () => exits.length > 0);
+  expect(exits).toEqual([7]);
+  await reach(cloud, assignment, "frozen");
+});
