@@ -4,7 +4,7 @@ import type { Result } from "../base/result.ts";
 import type { Assignment, InstanceStatus } from "../model/instance.ts";
 import { keys } from "../model/keys.ts";
 import { defaultProject, type ProcessType } from "../model/names.ts";
-import type { DeploymentEvent, LogLine } from "../model/wire.ts";
+import { type DeploymentEvent, type LogLine, subjects } from "../model/wire.ts";
 
 const actor = { id: "tester" };
 const web = "web" as ProcessType;
@@ -289,6 +289,59 @@ test("more instances than one transaction takes arrive all the same", async () =
   await world.until("the app is gone", () => removed);
   expect(must(await world.ledger.list(keys.assignments)).entries).toEqual([]);
   expect(world.problems).toEqual([]);
+});
+
+test("work in flight makes instances at once, and quiet takes them away again", async () => {
+  await makeWorld({ nodes: 2 });
+  await deployed("busy", {
+    ...helloFiles,
+    "lode.toml": "[scale]\nmax = 4\ninFlight = 10\n",
+  });
+  const assigned = async () => {
+    const { entries } = must(await world.ledger.list(keys.assignments));
+    const all = entries.map(({ value }) => JSON.parse(value) as Assignment);
+    return all
+      .filter(({ drain }) => drain === null)
+      .sort((one, other) => one.createdAt - other.createdAt);
+  };
+  const [first] = await assigned();
+  if (first === undefined) throw new Error("it has no instance");
+  const load = async (inFlight: number, heldCount = 0) => {
+    const instances = [
+      { instance: first.instance, requests: 1, inFlight, lastRequestAt: world.clock.now() },
+    ];
+    const held = [{ app: "default/busy", requests: heldCount }];
+    world.wire.publish(subjects.gatewayLoad("g0"), { gateway: "g0", at: 0, instances, held });
+    await world.clock.run(100);
+  };
+  // After its start control does not know for a minute what there was before.
+  await world.clock.run(61_000);
+  await load(5);
+  expect((await assigned()).length).toBe(1);
+  await load(15, 8);
+  expect((await assigned()).length).toBe(3);
+  await load(500);
+  expect((await assigned()).length).toBe(4);
+  const route = world.gateway.routeOf("default/busy");
+  expect(route?.requestsPerInstance).toBe(10);
+  await world.until("all serve", () => {
+    const table = world.gateway.routeOf("default/busy");
+    return table?.instances.every(({ state }) => state.kind === "running") === true;
+  });
+  await load(0);
+  await world.clock.run(55_000);
+  expect((await assigned()).length).toBe(4);
+  // The oldest stays, the others drain.
+  await world.clock.run(6_000);
+  expect((await assigned()).map(({ instance }) => instance)).toEqual([first.instance]);
+  await world.until("they are gone", async () => (await view("busy")).instances.length === 1);
+  // A gateway that dies with requests in flight falls silent; a dead control forgets them.
+  await load(35);
+  expect((await assigned()).length).toBe(4);
+  await world.killControl();
+  await world.clock.run(30_000);
+  expect((await assigned()).length).toBe(4);
+  await world.until("they go again", async () => (await assigned()).length === 1);
 });
 
 test("limits change in place and are checked against the machine", async () => {

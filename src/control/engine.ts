@@ -10,6 +10,7 @@ import type { Snapshot } from "../scheduler/snapshot.ts";
 import { DeploymentJournals } from "./deployments/journals.ts";
 import { RoutePublisher } from "./routes/publisher.ts";
 import type { SecretBox } from "./secrets.ts";
+import { Demands } from "./state/demands.ts";
 import { HardState, type SnapshotChange } from "./state/hard-state.ts";
 import { Leadership } from "./state/leadership.ts";
 import { Observer } from "./state/observer.ts";
@@ -44,6 +45,7 @@ export interface EngineOptions {
 export class Engine {
   readonly state: HardState;
   readonly observer: Observer;
+  readonly #demands: Demands;
   readonly journals: DeploymentJournals;
   readonly #options: EngineOptions;
   readonly #leadership: Leadership;
@@ -67,6 +69,8 @@ export class Engine {
       (apps) => this.mark(apps),
       () => this.markAll(),
     );
+    const ownerOf = (instance: InstanceId) => this.state.snapshot.owners.get(instance) ?? null;
+    this.#demands = new Demands(wire, clock, ownerOf, (apps) => this.mark(apps));
     this.journals = new DeploymentJournals(wire, clock);
     this.#leadership = new Leadership(ledger, clock, replica, this.state, () =>
       this.#leadershipChanged(),
@@ -75,6 +79,7 @@ export class Engine {
 
   async start(): ReturnType<HardState["start"]> {
     this.observer.start();
+    this.#demands.start();
     const started = await this.state.start();
     if (started.ok) await this.#leadership.review();
     return started;
@@ -85,6 +90,7 @@ export class Engine {
     this.#alarm?.timer.cancel();
     this.#routes?.close();
     this.observer.close();
+    this.#demands.close();
     this.journals.close();
     await this.#leadership.close();
     this.state.close();
@@ -184,6 +190,7 @@ export class Engine {
       snapshot,
       apps,
       observed: this.observer,
+      demandOf: (app) => this.#demands.demandOf(app),
       pending: [...this.#pending.values()].flat(),
       now: clock.now(),
       domain,

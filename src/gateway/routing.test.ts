@@ -290,6 +290,73 @@ test("load is published while it changes", async () => {
   expect(loads.length).toBeLessThanOrEqual(count + 1);
 });
 
+test("a surge is told at once, and what stays in flight again and again", async () => {
+  const loads: GatewayLoad[] = [];
+  const watching = rig.wire.subscribe(subjects.gatewayLoads, ({ payload }) => {
+    loads.push(payload as unknown as GatewayLoad);
+  });
+  const woken = Promise.withResolvers<void>();
+  rig.onWake(async () => {
+    await woken.promise;
+    return { ok: true, endpoint: endpoint() };
+  });
+  rig.setApps({ "default/surge": appRoute("surge", [routeInstance("su1", { kind: "asleep" })]) });
+  await settle();
+  const clients = await Promise.all(
+    Array.from({ length: 15 }, async () => {
+      const client = await RawClient.connect(rig.port);
+      client.send("GET /hang HTTP/1.1\r\nHost: surge.test\r\n\r\n");
+      return client;
+    }),
+  );
+  const heldMax = () =>
+    Math.max(0, ...loads.flatMap(({ held }) => held.map((one) => one.requests)));
+  await eventually(() => heldMax() === 15);
+  expect(loads.flatMap(({ held }) => held)[0]).toMatchObject({ app: "default/surge" });
+  woken.resolve();
+  const told = () => loads.filter(({ instances }) => instances.some((one) => one.inFlight === 15));
+  await eventually(() => told().length >= 2);
+  const last = told().at(-1);
+  expect([last?.held, last?.instances.map(({ requests }) => requests)]).toEqual([[], [0]]);
+  for (const client of clients) client.close();
+  await eventually(() => loads.at(-1)?.instances[0]?.inFlight === 0);
+  watching.cancel();
+});
+
+test("beyond an instance's share one that sleeps is woken beside it", async () => {
+  const route = appRoute("wide", [
+    routeInstance("wi1", runningAt(endpoint())),
+    routeInstance("wi2", { kind: "asleep" }),
+    routeInstance("wi3", { kind: "asleep" }),
+  ]);
+  const woken: InstanceId[] = [];
+  rig.onWake(async (id) => {
+    woken.push(id);
+    return { ok: true, endpoint: endpoint() };
+  });
+  rig.setApps({ "default/wide": { ...route, requestsPerInstance: 4 } });
+  await settle();
+  const hang = async (count: number) => {
+    const clients = Array.from({ length: count }, async () => {
+      const client = await RawClient.connect(rig.port);
+      client.send("GET /hang HTTP/1.1\r\nHost: wide.test\r\n\r\n");
+      return client;
+    });
+    const opened = await Promise.all(clients);
+    await settle();
+    return opened;
+  };
+  const clients = await hang(4);
+  expect(woken).toEqual([]);
+  clients.push(...(await hang(1)));
+  expect(woken.length).toBe(1);
+  clients.push(...(await hang(3)));
+  expect(woken.length).toBe(1);
+  clients.push(...(await hang(2)));
+  expect(new Set(woken).size).toBe(2);
+  for (const client of clients) client.close();
+});
+
 test("300 hanging requests to one app leave another alone", async () => {
   rig.setApps({
     "default/hung": appRoute("hung", [routeInstance("h1", runningAt(endpoint()))]),

@@ -65,10 +65,15 @@ export interface HttpConfig {
   readonly health: HealthCheck;
 }
 
+/** ScaleConfig.inFlight where nothing is said. */
+export const inFlightDefault = 32;
+
 export interface ScaleConfig {
   /** Instances kept awake. 0: all may sleep. */
   readonly min: number;
   readonly max: number;
+  /** Requests in flight per instance beyond which another starts, up to `max`. */
+  readonly inFlight: number;
   /** Without a request for so long, instances beyond `min` are frozen; null: never. */
   readonly freezeMs: number | null;
   /** Without a request for so long, instances beyond `min` are stopped. */

@@ -26,6 +26,8 @@ export interface AppRoute {
   /** Lowercase, without port. */
   readonly hosts: readonly string[];
   readonly instances: readonly RouteInstance[];
+  /** Requests in flight at an instance beyond which a sleeping one is woken beside it. */
+  readonly requestsPerInstance: number;
   /** Back ends that drain: no new requests; WebSockets get a close and 30 s. */
   readonly draining: readonly InstanceId[];
   /** A sentence for the 502/503 page when no instance can take a request. */

@@ -32,7 +32,10 @@ export const subjects = {
   routesSnapshot: "routes.snapshot",
   /** RouteChange. */
   routesChanged: "routes.changed",
-  /** GatewayLoad, published by each gateway once a second while something changed. */
+  /**
+   * GatewayLoad, published by each gateway once a second of what changed or is in flight, and at
+   * once when twice as much is in flight as it last said.
+   */
   gatewayLoad: (gateway: string) => `gateway.${gateway}.load`,
   gatewayLoads: "gateway.*.load",
   /** req: QuiesceRequest → QuiesceReply; asked of each gateway. */
@@ -169,6 +172,8 @@ export interface GatewayLoad {
     readonly inFlight: number;
     readonly lastRequestAt: Timestamp;
   }[];
+  /** Requests that wait for an instance, by `project/app`. */
+  readonly held: readonly { readonly app: string; readonly requests: number }[];
 }
 
 /** Asks a gateway to send nothing more to an instance, and tells what is still in flight. */

@@ -3,6 +3,7 @@ import type { App } from "../model/app.ts";
 import type { Assignment } from "../model/instance.ts";
 import type { InstanceId } from "../model/names.ts";
 import type { Deployment } from "../model/release.ts";
+import type { Demand } from "./demand.ts";
 import type { Observed } from "./observed.ts";
 import type { Snapshot } from "./snapshot.ts";
 
@@ -49,6 +50,7 @@ export interface PlanInput {
   /** The apps to plan: those that changed, or all. */
   readonly apps: Iterable<string>;
   readonly observed: Observed;
+  readonly demandOf: (app: string) => Demand;
   /** Placed by steps on their way into the ledger. */
   readonly pending: Iterable<Assignment>;
   readonly now: Timestamp;

@@ -9,6 +9,7 @@ import { defaultLimits, type Limits } from "../model/limits.ts";
 import type { InstanceId, NodeName } from "../model/names.ts";
 import type { Deployment, Release } from "../model/release.ts";
 import { applyChanges } from "./apply.ts";
+import type { Demand } from "./demand.ts";
 import type { ObservedInstance } from "./observed.ts";
 import type { Plan, PlannedWrite } from "./plan.ts";
 import { plan } from "./planner.ts";
@@ -42,6 +43,8 @@ function tell(text: string): string {
   return `${lines.join("\n\n")}\n`;
 }
 
+const noDemand: Demand = { peak: 0, isWhole: true, changesAt: null };
+
 type Options = Readonly<Record<string, string>>;
 
 class World {
@@ -49,6 +52,7 @@ class World {
   #now = 0;
   #nextInstance = 0;
   readonly #seen = new Map<string, Map<InstanceId, ObservedInstance>>();
+  readonly #demand = new Map<string, Demand>();
   readonly #heard = new Map<NodeName, number>();
 
   run([command = "", ...words]: readonly string[]): readonly string[] {
@@ -102,6 +106,13 @@ class World {
     sees: (names, options) => this.#sees(names, options),
     gone: ([name = "", instance = ""]) => {
       this.#seen.get(`default/${name}`)?.delete(instance as InstanceId);
+      return [];
+    },
+    /** demand APP PEAK [partial] [changes=SECONDS] */
+    demand: ([name = "", peak = "", known = ""], options) => {
+      const changesAt = options["changes"] ? Number(options["changes"]) * 1000 : null;
+      const isWhole = known !== "partial";
+      this.#demand.set(`default/${name}`, { peak: Number(peak), isWhole, changesAt });
       return [];
     },
     wait: ([duration = ""]) => {
@@ -178,6 +189,7 @@ class World {
         instancesOf: (key) => this.#seen.get(key) ?? new Map(),
         heardSince: (node) => this.#heard.get(node) ?? null,
       },
+      demandOf: (key) => this.#demand.get(key) ?? noDemand,
       pending: [],
       now: this.#now,
       domain: "localhost",
@@ -253,7 +265,7 @@ function newApp(name: string, createdAt: number): App {
   } as unknown as App;
 }
 
-/** deploy APP [run=web,worker,release] [min=N] [cpu=N] [memory=N] [hosts=a,b] */
+/** deploy APP [run=web,worker,release] [min=N] [max=N] [cpu=N] [memory=N] [hosts=a,b] */
 function newRelease(app: App, number: number, createdAt: number, options: Options): Release {
   const types = (options["run"] ?? "web").split(",");
   const limits: Limits = {
@@ -286,7 +298,13 @@ function newRelease(app: App, number: number, createdAt: number, options: Option
       build: [],
       http: types.includes("web") ? http : null,
       limits,
-      scale: { min: Number(options["min"] ?? 0), max: 10, freezeMs: 30_000, idleMs: 300_000 },
+      scale: {
+        min: Number(options["min"] ?? 0),
+        max: Number(options["max"] ?? 10),
+        inFlight: 10,
+        freezeMs: 30_000,
+        idleMs: 300_000,
+      },
       egress: { kind: "public" },
       env: {},
     },

@@ -15,10 +15,10 @@ import { endDrains, endStrays, keepServing, releaseHosts } from "./upkeep.ts";
  * same steps, and a state that is as wanted gives none.
  */
 export function plan(input: PlanInput): Plan {
-  const { observed, now, domain, nextInstance } = input;
+  const { observed, demandOf, now, domain, nextInstance } = input;
   const room = new Room(input.snapshot, input.pending);
   const { nodes } = input.snapshot;
-  const around: Surroundings = { observed, now, domain, nextInstance, room, nodes };
+  const around: Surroundings = { observed, demandOf, now, domain, nextInstance, room, nodes };
   const steps: Step[] = [];
   const blocked: Blocked[] = [];
   const lookAgainAt = new Map<string, Timestamp | null>();

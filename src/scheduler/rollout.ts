@@ -3,6 +3,7 @@ import type { Timestamp } from "../base/time.ts";
 import type { Assignment, InstancePhase } from "../model/instance.ts";
 import { type ProcessType, releaseProcess } from "../model/names.ts";
 import { type Deployment, type Release, releaseName } from "../model/release.ts";
+import { countNow } from "./demand.ts";
 import type { Draft } from "./draft.ts";
 import { adjust, lack, newAssignment, type Surroundings } from "./instances.ts";
 import {
@@ -105,8 +106,9 @@ function placeAll(rollout: Rollout): boolean {
   const { draft, around, release } = rollout;
   const { config, number } = release;
   for (const process of lastingProcesses(config)) {
-    const wanted = wantedCount(draft.app, config, process);
     const present = draft.assignments({ release: number, process });
+    const base = wantedCount(draft.app, config, process);
+    const wanted = countNow(draft, around, release, process, present);
     for (const surplus of present.slice(wanted)) {
       if (draft.isFull) return false;
       draft.remove(surplus);
@@ -114,11 +116,19 @@ function placeAll(rollout: Rollout): boolean {
       draft.because(`${process} of ${releaseName(number)} is scaled to ${wanted}`);
     }
     for (let count = present.length; count < wanted; count += 1) {
-      if (draft.isFull || !placeOne(rollout, process)) return false;
+      if (draft.isFull) return false;
+      // What demand alone asks for may come later, when there is room.
+      if (count >= base && !fits(rollout)) break;
+      if (!placeOne(rollout, process)) return false;
     }
     adjust(draft, around, release, process);
   }
   return true;
+}
+
+function fits({ draft, around, release }: Rollout): boolean {
+  const limits = effectiveLimits(draft.app, release.config);
+  return around.room.place(limits, draft.assignments()).kind === "placed";
 }
 
 function placeOne(rollout: Rollout, process: ProcessType): boolean {

@@ -3,7 +3,12 @@ import type { Assignment, PoolNode } from "../model/instance.ts";
 import type { Limits } from "../model/limits.ts";
 import type { NodeName, ProcessType } from "../model/names.ts";
 import { defaultProject, releaseProcess } from "../model/names.ts";
-import type { Deployment, Release, ReleaseConfig } from "../model/release.ts";
+import {
+  type Deployment,
+  inFlightDefault,
+  type Release,
+  type ReleaseConfig,
+} from "../model/release.ts";
 import type { Certificate } from "../model/route.ts";
 import { PersistentMap } from "./persistent-map.ts";
 
@@ -131,6 +136,11 @@ export function wantedCount(app: App, config: ReleaseConfig, process: ProcessTyp
   const set = app.counts[process];
   if (set !== undefined) return set;
   return takesRequests(config, process) ? Math.max(1, config.scale.min) : 1;
+}
+
+/** Releases of an earlier version have no number of their own. */
+export function requestsPerInstance(config: ReleaseConfig): number {
+  return config.scale.inFlight ?? inFlightDefault;
 }
 
 /** The release's limits with the app's overrides. */

@@ -1,24 +1,18 @@
 import type { Assignment } from "../model/instance.ts";
 import type { ProcessType } from "../model/names.ts";
 import { type Release, releaseName } from "../model/release.ts";
+import { countNow } from "./demand.ts";
 import type { Draft } from "./draft.ts";
 import { adjust, end, lack, newAssignment, type Surroundings } from "./instances.ts";
-import {
-  appHost,
-  effectiveLimits,
-  hostsOf,
-  lastingProcesses,
-  releaseOf,
-  wantedCount,
-} from "./snapshot.ts";
+import { appHost, effectiveLimits, hostsOf, lastingProcesses, releaseOf } from "./snapshot.ts";
 
 /** The release that serves has as many instances as wanted, with the limits that hold now. */
 export function keepServing(draft: Draft, around: Surroundings): void {
   const release = releaseOf(draft.before, draft.app.serving);
   if (release === null) return;
   for (const process of lastingProcesses(release.config)) {
-    const wanted = wantedCount(draft.app, release.config, process);
     const present = draft.assignments({ release: release.number, process, draining: false });
+    const wanted = countNow(draft, around, release, process, present);
     for (const surplus of expendable(draft, around, present).slice(wanted)) {
       if (draft.isFull) return;
       end(draft, around, surplus, release.config);

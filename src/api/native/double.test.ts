@@ -162,7 +162,7 @@ export function createDouble(clock: Clock): Double {
             health: { path: null, timeoutMs: 30_000 },
           },
           limits: defaultLimits,
-          scale: { min: 0, max: 8, freezeMs: 30_000, idleMs: 300_000 },
+          scale: { min: 0, max: 8, inFlight: 32, freezeMs: 30_000, idleMs: 300_000 },
           egress: { kind: "public" },
           env: {},
         },

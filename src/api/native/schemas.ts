@@ -271,6 +271,7 @@ const releaseConfigSchema = z
     scale: z.object({
       min: z.number().int(),
       max: z.number().int(),
+      inFlight: z.number().int(),
       freezeMs: z.number().nullable(),
       idleMs: z.number(),
     }),

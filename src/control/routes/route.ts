@@ -11,6 +11,7 @@ import {
   deploymentOf,
   hostsOf,
   releaseOf,
+  requestsPerInstance,
   type Snapshot,
   takesRequests,
 } from "../../scheduler/snapshot.ts";
@@ -49,7 +50,10 @@ export function routeOf(
     instances.push({ instance, node, column: columnOf(instance), cores, state: reachable });
   }
   const problem = problemOf(state, app, observed);
-  return { ...address(app), release: app.serving, hosts, instances, draining, problem };
+  return {
+    ...{ ...address(app), release: app.serving, hosts, instances, draining, problem },
+    requestsPerInstance: config === null ? 1 : requestsPerInstance(config),
+  };
 }
 
 function address(app: App): Pick<AppRoute, "project" | "app"> {

@@ -33,6 +33,8 @@ export interface AppHost {
   awoke(instance: InstanceId): void;
   /** Its numbers changed since they were last published. */
   touched(instance: InstanceState): void;
+  /** Requests wait for one of its instances. */
+  holds(app: AppState): void;
 }
 
 const wakeRetryMs = 250;
@@ -49,10 +51,14 @@ const wakeRefusedMs = 1000;
 export class AppState {
   readonly key: string;
   route: AppRoute;
+  /** As last published. */
+  heldPublished = 0;
   private readonly host: AppHost;
   private readonly instances = new Map<InstanceId, InstanceState>();
   private readonly waiting = new Set<Waiter>();
   private readonly candidates: InstanceState[] = [];
+  /** Could be woken to help the others. */
+  private resting: InstanceState | null = null;
   private retryScheduled = false;
   /** Why the last wake came to nothing, for those whose time runs out. */
   private trouble: string | null = null;
@@ -100,8 +106,19 @@ export class AppState {
 
   place(waiter: Waiter): void {
     const target = this.pick();
-    if (target !== null) waiter.dispatch(target);
-    else this.hold(waiter);
+    if (target === null) {
+      this.hold(waiter);
+      return;
+    }
+    this.dispatch(waiter, target);
+  }
+
+  private dispatch(waiter: Waiter, target: InstanceState): void {
+    const { resting } = this;
+    waiter.dispatch(target);
+    // One instance's share is not enough: one that sleeps is woken beside it.
+    if (resting === null || resting.waking) return;
+    if (target.inFlightOfAll > this.route.requestsPerInstance) void this.wake(resting);
   }
 
   /** The waiter's client went away, or its time is over. */
@@ -134,10 +151,14 @@ export class AppState {
     const { candidates } = this;
     const now = context.clock.now();
     candidates.length = 0;
+    this.resting = null;
     for (const instance of this.instances.values()) {
+      if (instance.rests || this.host.isQuiesced(instance.id)) {
+        if (!instance.waking && instance.wakeRefused === null) this.resting = instance;
+        continue;
+      }
       if (instance.endpoint === null || instance.avoided(now)) continue;
       if (instance.inFlight >= context.limits.instanceRequestsMax) continue;
-      if (this.host.isQuiesced(instance.id)) continue;
       candidates.push(instance);
     }
     if (candidates.length <= 1) return candidates[0] ?? null;
@@ -153,6 +174,7 @@ export class AppState {
     }
     waiter.holdUntil ??= clock.now() + limits.holdMs;
     this.waiting.add(waiter);
+    this.host.holds(this);
     waiter.held();
     this.stir();
   }
@@ -163,7 +185,7 @@ export class AppState {
       const target = this.pick();
       if (target === null) break;
       this.waiting.delete(waiter);
-      waiter.dispatch(target);
+      this.dispatch(waiter, target);
     }
     if (this.waiting.size > 0) this.stir();
   }

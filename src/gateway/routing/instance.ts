@@ -33,6 +33,8 @@ export class InstanceState implements Candidate {
   /** From this gateway alone. */
   inFlight = 0;
   requestsSince = 0;
+  /** As last published. */
+  inFlightPublished = 0;
   lastRequestAt: Timestamp | null = null;
   /** A wake request is under way. */
   waking = false;
@@ -84,6 +86,11 @@ export class InstanceState implements Candidate {
     return this.woken ?? (this.route.kind === "running" ? this.route.endpoint : null);
   }
 
+  /** Frozen or asleep: of use once it is woken. */
+  get rests(): boolean {
+    return this.route.kind === "asleep" && this.woken === null;
+  }
+
   /** Of use only once the table says more. */
   get starting(): boolean {
     return this.route.kind === "starting" && this.woken === null;
@@ -101,9 +108,14 @@ export class InstanceState implements Candidate {
     return this.failing && now < this.failingUntil + failureForgottenMs;
   }
 
+  /** Requests in flight from all gateways. */
+  get inFlightOfAll(): number {
+    return Math.max(this.inFlight, this.table.total(this.column));
+  }
+
   /** Makes ready for a choice. */
   weigh(now: Timestamp): void {
-    this.work = Math.max(this.inFlight, this.table.total(this.column));
+    this.work = this.inFlightOfAll;
     this.penalty = penaltyAt(this.failures, now);
   }
 

@@ -1,6 +1,7 @@
 import type { Timestamp } from "../../base/time.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
+import type { GatewayLoad } from "../../model/wire.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
 import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
@@ -13,13 +14,6 @@ interface Entry {
   state: AppState | null;
 }
 
-export interface InstanceLoad {
-  readonly instance: InstanceId;
-  readonly requests: number;
-  readonly inFlight: number;
-  readonly lastRequestAt: Timestamp;
-}
-
 /** The route table as this gateway holds it; a host is found in one look-up. */
 export class Router implements AppHost {
   readonly context: GatewayContext;
@@ -28,11 +22,14 @@ export class Router implements AppHost {
   revision = 0;
   certificates: readonly Certificate[] = [];
   onCertificates: (certificates: readonly Certificate[]) => void = () => {};
+  /** Far more is in flight or waits than was last published. */
+  onSurge: () => void = () => {};
 
   private readonly entries = new Map<string, Entry>();
   private readonly hosts = new Map<string, Entry>();
   private readonly quiesced = new Set<InstanceId>();
   private readonly changed = new Set<InstanceState>();
+  private readonly holding = new Set<AppState>();
   private readonly wakeInstance: (instance: InstanceState) => Promise<WakeAnswer>;
 
   constructor(
@@ -135,21 +132,41 @@ export class Router implements AppHost {
 
   touched(instance: InstanceState): void {
     this.changed.add(instance);
+    if (surges(instance.inFlight, instance.inFlightPublished)) this.onSurge();
   }
 
-  /** What changed since the last call. */
-  takeLoads(): readonly InstanceLoad[] {
-    const loads: InstanceLoad[] = [];
+  holds(app: AppState): void {
+    this.holding.add(app);
+    if (surges(app.heldCount, app.heldPublished)) this.onSurge();
+  }
+
+  /** What changed since the last call, and what is in flight or held all the time. */
+  takeLoads(): Pick<GatewayLoad, "instances" | "held"> {
+    const instances: GatewayLoad["instances"][number][] = [];
     for (const instance of this.changed) {
-      loads.push({
+      instances.push({
         instance: instance.id,
         requests: instance.requestsSince,
         inFlight: instance.inFlight,
         lastRequestAt: instance.lastRequestAt ?? 0,
       });
       instance.requestsSince = 0;
+      instance.inFlightPublished = instance.inFlight;
+      if (instance.inFlight === 0) this.changed.delete(instance);
     }
-    this.changed.clear();
-    return loads;
+    const held: GatewayLoad["held"][number][] = [];
+    for (const app of this.holding) {
+      held.push({ app: app.key, requests: app.heldCount });
+      app.heldPublished = app.heldCount;
+      if (app.heldCount === 0) this.holding.delete(app);
+    }
+    return { instances, held };
   }
+}
+
+/** Below this nobody hurries; from there on each doubling is told at once. */
+const surgeMin = 8;
+
+function surges(now: number, published: number): boolean {
+  return now >= Math.max(surgeMin, 2 * published);
 }

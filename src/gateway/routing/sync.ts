@@ -17,6 +17,7 @@ import type { Router } from "./router.ts";
 const snapshotTimeoutMs = 5000;
 const snapshotRetryMs = 500;
 const loadPeriodMs = 1000;
+const surgeMs = 5;
 
 /** Asks the instance's node to wake it. */
 export async function requestWake(
@@ -53,6 +54,7 @@ export class RouteSync {
   private asking = false;
   private stale = true;
   private closed = false;
+  private surging = false;
   private resolveReady: () => void = () => {};
   /** Settles with the first table. */
   readonly ready: Promise<void>;
@@ -82,6 +84,7 @@ export class RouteSync {
       }),
     );
     this.timers.push(context.clock.every(loadPeriodMs, () => this.publishLoad()));
+    this.router.onSurge = () => this.publishSoon();
   }
 
   close(): void {
@@ -126,11 +129,21 @@ export class RouteSync {
     this.resolveReady();
   }
 
+  /** What comes at once is told together. */
+  private publishSoon(): void {
+    if (this.surging) return;
+    this.surging = true;
+    this.context.clock.after(surgeMs, () => {
+      this.surging = false;
+      if (!this.closed) this.publishLoad();
+    });
+  }
+
   private publishLoad(): void {
-    const instances = this.router.takeLoads();
-    if (instances.length === 0) return;
+    const { instances, held } = this.router.takeLoads();
+    if (instances.length === 0 && held.length === 0) return;
     const { id, clock } = this.context;
-    const load: GatewayLoad = { gateway: id, at: clock.now(), instances };
+    const load: GatewayLoad = { gateway: id, at: clock.now(), instances, held };
     this.wire.publish(subjects.gatewayLoad(id), load as unknown as Json);
   }
 }

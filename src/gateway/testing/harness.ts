@@ -70,6 +70,7 @@ export function appRoute(
     release: 1,
     hosts: [`${name}.test`],
     instances,
+    requestsPerInstance: 1000,
     draining: [],
     problem: null,
     ...more,

@@ -70,6 +70,11 @@ const scale: KeyTable = {
     shapes: [integer],
   },
   max: { description: "The most instances.", example: "max = 4", shapes: [integer] },
+  inFlight: {
+    description: "Requests in flight per instance beyond which another starts, up to max.",
+    example: "inFlight = 32",
+    shapes: [integer],
+  },
   freeze: {
     description:
       "Time without a request after which instances beyond min are frozen: they keep their " +

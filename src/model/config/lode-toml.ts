@@ -31,6 +31,7 @@ export interface LodeToml {
   readonly disk: number | null;
   readonly scaleMin: number | null;
   readonly scaleMax: number | null;
+  readonly inFlight: number | null;
   readonly freezeMs: number | "never" | null;
   readonly idleMs: number | null;
   readonly healthPath: string | null;
@@ -138,6 +139,7 @@ function read(reader: Reader): LodeToml {
     disk: reader.parsed(["resources", "disk"], parseDiskBytes),
     scaleMin,
     scaleMax,
+    inFlight: reader.integer(["scale", "inFlight"], 1, 100_000),
     freezeMs: reader.parsed(["scale", "freeze"], parseFreezeMs),
     idleMs: reader.parsed(["scale", "idle"], parsePositiveDurationMs),
     healthPath: reader.parsed(["http", "health"], parseHealthPath),

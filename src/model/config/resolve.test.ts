@@ -288,6 +288,7 @@ describe("defaults", () => {
     expect(config({ "index.html": "" }).scale).toEqual({
       min: 0,
       max: 1,
+      inFlight: 32,
       freezeMs: 30_000,
       idleMs: 300_000,
     });

@@ -1,14 +1,15 @@
 import { err, ok, type Result } from "../../base/result.ts";
 import { defaultLimits, type Limits } from "../limits.ts";
 import { type AppName, type ProcessType, releaseProcess, webProcess } from "../names.ts";
-import type {
-  BuildStep,
-  Command,
-  HttpConfig,
-  Manifest,
-  ProcessSpec,
-  ReleaseConfig,
-  ScaleConfig,
+import {
+  type BuildStep,
+  type Command,
+  type HttpConfig,
+  inFlightDefault,
+  type Manifest,
+  type ProcessSpec,
+  type ReleaseConfig,
+  type ScaleConfig,
 } from "../release.ts";
 import type { BuildContext } from "./build-step.ts";
 import { appStep, javascriptSteps, type Package, readPackage } from "./javascript.ts";
@@ -19,7 +20,11 @@ import { type Recognised, recognise, type Start } from "./recognise.ts";
 import { type CommandFolders, shellCommand } from "./shell.ts";
 import { Tree } from "./tree.ts";
 
-export const scaleDefaults = { freezeMs: 30_000, idleMs: 5 * 60_000 } as const;
+export const scaleDefaults = {
+  inFlight: inFlightDefault,
+  freezeMs: 30_000,
+  idleMs: 5 * 60_000,
+} as const;
 export const healthDefaults = { path: null, timeoutMs: 30_000 } as const;
 
 /**
@@ -216,6 +221,7 @@ function scaleOf(served: Start | null, toml: LodeToml | null): ScaleConfig {
   return {
     min: Math.min(min, max),
     max,
+    inFlight: toml?.inFlight ?? scaleDefaults.inFlight,
     freezeMs: toml?.freezeMs === "never" ? null : (toml?.freezeMs ?? scaleDefaults.freezeMs),
     idleMs: toml?.idleMs ?? scaleDefaults.idleMs,
   };

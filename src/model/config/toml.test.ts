@@ -35,6 +35,7 @@ disk = "5G"
 [scale]
 min = 1
 max = 4
+inFlight = 10
 freeze = 20
 idle = "10m"
 
@@ -66,6 +67,7 @@ test("every key is read", () => {
     disk: 5 * 1024 ** 3,
     scaleMin: 1,
     scaleMax: 4,
+    inFlight: 10,
     freezeMs: 20_000,
     idleMs: 600_000,
     healthPath: "/healthz",

@@ -36,7 +36,7 @@ export interface Cgroup {
   freeze(): Promise<boolean>;
   /** Takes effect before it returns, also while `freeze` still waits. */
   thaw(): Promise<void>;
-  /** Gives back memory that costs little to have again: page cache that nothing maps. */
+  /** Gives back memory that costs little to have again, if it is worth it: page cache. */
   reclaim(): Promise<void>;
   /** Kills every process in it (also one that forks meanwhile) and waits until it is empty. */
   kill(): Promise<void>;

@@ -18,7 +18,7 @@ import {
   writeControl,
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
-import { type MemoryCeilings, withinCeiling } from "./memory.ts";
+import { type MemoryCeilings, reclaimBytesMin, withinCeiling } from "./memory.ts";
 import { quotaOf, sharesOf } from "./shares.ts";
 
 /** Controllers used, in the order they are joined. */
@@ -205,6 +205,8 @@ class CgroupV1 implements Cgroup {
   }
 
   async reclaim(): Promise<void> {
+    const { cacheBytes } = await this.usage();
+    if (cacheBytes < reclaimBytesMin) return;
     await writeAside(`${this.#directories.memory}/memory.force_empty`, "0");
   }
 

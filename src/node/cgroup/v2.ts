@@ -17,7 +17,7 @@ import {
   writeControl,
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
-import { type MemoryCeilings, withinCeiling } from "./memory.ts";
+import { type MemoryCeilings, reclaimBytesMin, withinCeiling } from "./memory.ts";
 import { quotaOf, weightOf } from "./shares.ts";
 
 export const controllersV2 = ["cpu", "memory", "pids"] as const;
@@ -198,8 +198,9 @@ class CgroupV2 implements Cgroup {
   }
 
   async reclaim(): Promise<void> {
-    const bytes = readField(`${this.#directory}/memory.stat`, "inactive_file");
-    await writeAside(`${this.#directory}/memory.reclaim`, String(bytes));
+    const { cacheBytes } = await this.usage();
+    if (cacheBytes < reclaimBytesMin) return;
+    await writeAside(`${this.#directory}/memory.reclaim`, String(cacheBytes));
   }
 
   /** `cgroup.kill` (Linux 5.14) takes all at once; a v2-frozen process dies as it is. */

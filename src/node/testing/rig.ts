@@ -201,7 +201,7 @@ export async function deploy(
     build: options.build ?? [],
     http: options.listen === "none" ? null : { process, hosts: [], health },
     limits,
-    scale: { min: 0, max: 1, freezeMs: null, idleMs: 300_000 },
+    scale: { min: 0, max: 1, inFlight: 32, freezeMs: null, idleMs: 300_000 },
     egress: { kind: "public" },
     env: {},
   };
