@@ -1,10 +1,4 @@
 import type { Timestamp } from "../base/time.ts";
-import type { Assignment } from "../model/instance.ts";
-import type { ProcessType } from "../model/names.ts";
-import type { Release } from "../model/release.ts";
-import type { Draft } from "./draft.ts";
-import type { Surroundings } from "./instances.ts";
-import { requestsPerInstance, takesRequests, wantedCount } from "./snapshot.ts";
 
 /** What is asked of one app: its requests in flight or waiting, at all gateways together. */
 export interface Demand {
@@ -66,21 +60,4 @@ export function countFor(
   const comfortable = Math.ceil(demand.peak / (scale.perInstance * fullShareMax));
   const kept = demand.isWhole ? Math.min(present, comfortable) : present;
   return Math.min(Math.max(scale.base, needed, kept), Math.max(scale.base, scale.max));
-}
-
-/** What is wanted of a process now: what was asked for, and more while requests need more. */
-export function countNow(
-  draft: Draft,
-  around: Surroundings,
-  { config }: Release,
-  process: ProcessType,
-  present: readonly Assignment[],
-): number {
-  const base = wantedCount(draft.app, config, process);
-  const { max } = config.scale;
-  if (!takesRequests(config, process) || max <= base) return base;
-  const demand = around.demandOf(draft.before.key);
-  const scale = { base, max, perInstance: requestsPerInstance(config) };
-  if (present.length > base && demand.changesAt !== null) draft.wakeAt(demand.changesAt);
-  return countFor(demand, scale, present.length);
 }

@@ -3,8 +3,8 @@ import type { Timestamp } from "../base/time.ts";
 import type { Assignment, InstancePhase } from "../model/instance.ts";
 import { type ProcessType, releaseProcess } from "../model/names.ts";
 import { type Deployment, type Release, releaseName } from "../model/release.ts";
-import { countNow } from "./demand.ts";
 import type { Draft } from "./draft.ts";
+import { countNow } from "./growth.ts";
 import { adjust, lack, newAssignment, type Surroundings } from "./instances.ts";
 import {
   effectiveLimits,

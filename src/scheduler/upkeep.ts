@@ -1,8 +1,8 @@
 import type { Assignment } from "../model/instance.ts";
 import type { ProcessType } from "../model/names.ts";
 import { type Release, releaseName } from "../model/release.ts";
-import { countNow } from "./demand.ts";
 import type { Draft } from "./draft.ts";
+import { countNow } from "./growth.ts";
 import { adjust, end, lack, newAssignment, type Surroundings } from "./instances.ts";
 import { appHost, effectiveLimits, hostsOf, lastingProcesses, releaseOf } from "./snapshot.ts";
 

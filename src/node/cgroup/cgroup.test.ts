@@ -92,6 +92,34 @@ test("processes join, are listed, use CPU, freeze, thaw and die", async () => {
   await group.remove();
 });
 
+test("a thaw undoes a freeze that is under way; page cache is given back", async () => {
+  const group = await tree().create("app-1");
+  const folder = mkdtempSync("/tmp/lode-cache-");
+  cleanups.push(() => rmSync(folder, { recursive: true }));
+  const child = start(
+    group,
+    `dd if=/dev/zero of=${folder}/f bs=1M count=24 status=none; echo there; while :; do :; done`,
+  );
+  await child.stdout.getReader().read();
+  for (let round = 0; round < 20; round++) {
+    const frozen = group.freeze();
+    await group.thaw();
+    await frozen;
+    const before = (await group.usage()).cpuTimeUs;
+    await until(async () => (await group.usage()).cpuTimeUs > before);
+  }
+  expect(await group.freeze()).toBe(true);
+  const before = await group.usage();
+  expect(before.cacheBytes).toBeGreaterThan(16 * 1024 ** 2);
+  await group.reclaim();
+  const after = await group.usage();
+  expect(before.memoryBytes - after.memoryBytes).toBeGreaterThan(16 * 1024 ** 2);
+  // SIGKILL reaches what is frozen.
+  await group.kill();
+  expect(await child.exited).toBe(137);
+  await group.remove();
+});
+
 test("a fork bomb dies", async () => {
   const group = await tree().create("bomb");
   await group.setLimits({ ...noLimits, pidsMax: 200 });
