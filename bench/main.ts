@@ -10,6 +10,7 @@ import { coldStart } from "./sections/coldStart.ts";
 import { deployToServing } from "./sections/deploy.ts";
 import { ownIdle } from "./sections/idle.ts";
 import { idleMemory } from "./sections/memory.ts";
+import { thaw } from "./sections/thaw.ts";
 import { warmRequests } from "./sections/warm.ts";
 
 const quick = process.argv.includes("--quick");
@@ -20,6 +21,7 @@ const containers = quick ? 2 : 20;
 
 const questions: readonly (readonly [string, (peers: Peers) => Promise<readonly Section[]>])[] = [
   ["cold", async (peers) => [await coldStart(peers, rounds)]],
+  ["thaw", async (peers) => [await thaw(peers, 4 * rounds)]],
   ["deploy", async (peers) => [await deployToServing(peers, rounds)]],
   ["warm", async (peers) => await warmRequests(peers, rounds)],
   ["idle", async (peers) => await ownIdle(peers, rounds, "a few apps")],
