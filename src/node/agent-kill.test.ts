@@ -121,6 +121,7 @@ test("an app serves through every kill, and the last life converges", async () =
         listen: "tcp",
       },
     ),
+    await deploy(records, "ice", files, { ...fetchApp, keepAwake: false, freezeMs: 150 }),
     await deploy(records, "crashes", { "app.ts": "process.exit(1)" }, fetchApp),
   ];
   const seedFile = join(paths.data, "seed.json");
@@ -172,7 +173,13 @@ async function expectConverged(
   stable: Assignment,
   others: readonly Assignment[],
 ): Promise<void> {
-  const wanted: readonly InstancePhase["state"][] = ["running", "asleep", "running", "failed"];
+  const wanted: readonly InstancePhase["state"][] = [
+    "running",
+    "asleep",
+    "running",
+    "frozen",
+    "failed",
+  ];
   const phases = async () => {
     const { instances } = await life.report();
     return new Map(instances.map((status) => [status.instance, status.phase.state]));

@@ -93,10 +93,14 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   const processes = createProcessDriver(options);
   const files = createInstanceFiles(nodePaths.instances(paths));
   const sampler = createSampler(clock, instances, shares);
-  const gateways = createGateways(wire, options.gateways, ({ instance, lastRequestAt }) => {
-    sampler.touch(instance);
-    instances.get(instance)?.feed({ kind: "requested", at: lastRequestAt });
-  });
+  const gateways = createGateways(
+    wire,
+    options.gateways,
+    ({ instance, requests, lastRequestAt }) => {
+      if (requests > 0) sampler.touch(instance);
+      instances.get(instance)?.feed({ kind: "requested", at: lastRequestAt });
+    },
+  );
   const reports = createReports(
     node,
     random.token(12),

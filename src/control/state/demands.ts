@@ -74,7 +74,8 @@ export class Demands {
       this.#report(app, `${gateway} ${instance}`, inFlight, now);
       touched.add(app);
     }
-    for (const { app, requests } of held) {
+    // Gateways outlive lode: one of an earlier version does not say what it holds.
+    for (const { app, requests } of held ?? []) {
       this.#report(app, `${gateway} held`, requests, now);
       touched.add(app);
     }
