@@ -264,6 +264,15 @@ const releaseConfigSchema = z
         process: z.string(),
         hosts: z.array(z.string()).readonly(),
         health: z.object({ path: z.string().nullable(), timeoutMs: z.number() }),
+        affinity: z
+          .discriminatedUnion("kind", [
+            z.object({ kind: z.literal("header"), name: z.string() }),
+            z.object({ kind: z.literal("cookie"), name: z.string() }),
+            z.object({ kind: z.literal("path"), index: z.number().int() }),
+            z.object({ kind: z.literal("query"), name: z.string() }),
+          ])
+          .optional()
+          .openapi({ description: "Where a request's key stands; absent: it has none" }),
       })
       .nullable(),
     limits: limitsSchema,

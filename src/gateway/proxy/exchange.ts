@@ -18,6 +18,8 @@ export interface ExchangeRequest {
   readonly framing: Framing;
   readonly upgrade: string | null;
   readonly userAgent: string | null;
+  /** What its affinity key hashes to; null: it has none. */
+  readonly key: number | null;
   /** As sent upstream. */
   readonly head: Buffer;
   readonly startedAt: Timestamp;
@@ -107,6 +109,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     this.request = request;
     this.passesChunks = client.passesChunks;
     this.requestDone = request.framing === "none";
+  }
+
+  get key(): number | null {
+    return this.request.key;
   }
 
   get method(): string {
