@@ -134,6 +134,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   }
 
   start(): void {
+    this.app.entered(1);
     this.app.place(this);
   }
 
@@ -391,7 +392,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     if (this.phase === "finished") return;
     this.phase = "finished";
     this.deadlineAt = Number.POSITIVE_INFINITY;
-    const now = context.clock.now();
+    const durationMs = context.clock.now() - request.startedAt;
+    const { status, bytesIn, bytesOut } = this;
+    this.app.counts.add(client.protocol, status, durationMs, bytesIn, bytesOut);
+    this.app.entered(-1);
     context.accessLog.write({
       at: request.startedAt,
       requestId: request.id,
@@ -400,10 +404,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
       method: request.method,
       host: request.host,
       path: request.target,
-      status: this.status,
-      bytesIn: this.bytesIn,
-      bytesOut: this.bytesOut,
-      durationMs: now - request.startedAt,
+      status,
+      bytesIn,
+      bytesOut,
+      durationMs,
       upstreamMs: this.upstreamMs,
       wakeMs: this.wakeMs,
       client: client.address,
@@ -424,6 +428,7 @@ export function logUnplaced(
   status: number,
   bytesOut: number,
 ): void {
+  context.unrouted();
   context.accessLog.write({
     at: context.clock.now(),
     requestId,

@@ -6,6 +6,8 @@ import { affinityKeyOf, hashText, type KeyedRequest, ownerOf } from "../balance/
 import { choose } from "../balance/choose.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
+import { TrafficCounts } from "../metrics/counts.ts";
+import type { Told, Traffic } from "../metrics/traffic.ts";
 import { InstanceState } from "./instance.ts";
 
 /** A request that needs an instance. */
@@ -31,6 +33,7 @@ export type WakeAnswer =
 export interface AppHost {
   readonly context: GatewayContext;
   readonly table: LoadTable;
+  readonly traffic: Traffic;
   wake(instance: InstanceState): Promise<WakeAnswer>;
   isQuiesced(instance: InstanceId): boolean;
   awoke(instance: InstanceId): void;
@@ -53,8 +56,9 @@ const wakeRefusedMs = 1000;
  * one alone. Instances own keys as long as their nodes will run them: asleep, or on their way
  * back, they keep them; one whose wake was refused gives them up until it is asked again.
  */
-export class AppState {
+export class AppState implements Told {
   readonly key: string;
+  readonly counts = new TrafficCounts();
   route: AppRoute;
   private readonly host: AppHost;
   private readonly instances = new Map<InstanceId, InstanceState>();
@@ -110,6 +114,12 @@ export class AppState {
     const { affinity } = this.route;
     const key = affinity === undefined ? null : affinityKeyOf(affinity, request);
     return key === null ? null : hashText(key);
+  }
+
+  /** A request of its came in, or was done with and counted. */
+  entered(difference: 1 | -1): void {
+    this.counts.inFlight += difference;
+    this.host.traffic.touch(this);
   }
 
   place(waiter: Waiter): void {

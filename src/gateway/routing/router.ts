@@ -3,6 +3,7 @@ import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
+import { Traffic } from "../metrics/traffic.ts";
 import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
 import type { InstanceState } from "./instance.ts";
 
@@ -24,6 +25,7 @@ export interface InstanceLoad {
 export class Router implements AppHost {
   readonly context: GatewayContext;
   readonly table: LoadTable;
+  readonly traffic = new Traffic();
   epoch: string | null = null;
   revision = 0;
   certificates: readonly Certificate[] = [];
@@ -49,7 +51,10 @@ export class Router implements AppHost {
   find(host: string): AppState | null {
     const entry = this.hosts.get(host);
     if (entry === undefined) return null;
-    entry.state ??= new AppState(this, entry.key, entry.route);
+    if (entry.state === null) {
+      entry.state = new AppState(this, entry.key, entry.route);
+      this.traffic.know(entry.state);
+    }
     return entry.state;
   }
 
@@ -91,6 +96,7 @@ export class Router implements AppHost {
     if (route === null) {
       this.entries.delete(key);
       known?.state?.update(null);
+      if (known?.state != null) this.traffic.forget(known.state);
       return;
     }
     const entry = known ?? { key, route, state: null };
