@@ -212,7 +212,7 @@ export class FakeNode {
     this.#sequence += 1;
     const change: NodeChange = {
       ...{ node: name, epoch: this.#epoch, sequence: this.#sequence, at: clock.now() },
-      ...{ changed, removed },
+      ...{ changed, removed, totals: [] },
     };
     wire.publish(subjects.nodeStatus(name), change as unknown as Json);
   }

@@ -14,7 +14,7 @@ import { version } from "./up/version.ts";
 
 /** A gateway faces the internet: it may ask for routes and wakes, and tell its load. */
 const gatewayPermissions = {
-  publish: ["gateway.*.load"],
+  publish: ["gateway.*.load", "gateway.*.metrics"],
   subscribe: ["routes.changed"],
   request: ["routes.snapshot", "node.*.wake"],
   respond: ["gateway.*.quiesce"],

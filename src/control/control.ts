@@ -4,6 +4,7 @@ import type { Blobs } from "../fabric/blobs.ts";
 import type { Ledger, LedgerError } from "../fabric/ledger.ts";
 import type { Wire } from "../fabric/wire.ts";
 import { Engine } from "./engine.ts";
+import { Meters } from "./metrics/meters.ts";
 import { AppNames } from "./operations/app-names.ts";
 import * as apps from "./operations/apps.ts";
 import * as certificates from "./operations/certificates.ts";
@@ -11,6 +12,7 @@ import { type Context, type ControlSettings, fromBlobs } from "./operations/cont
 import { deploy, rollback } from "./operations/deploy.ts";
 import { setEnv, setSecrets } from "./operations/environment.ts";
 import { logs } from "./operations/logs.ts";
+import { metrics, top } from "./operations/observing.ts";
 import { exec, run } from "./operations/sessions.ts";
 import { scale, setLimits } from "./operations/sizing.ts";
 import { UidOffsets } from "./operations/uid-offsets.ts";
@@ -47,16 +49,23 @@ export function createControl(options: ControlOptions): Control {
     replica: settings.replica,
     onProblem: options.onProblem ?? (() => {}),
   });
+  const meters = new Meters(wire, clock);
   const uidOffsets = new UidOffsets(ledger);
   const appNames = new AppNames(engine.state);
   const context: Context = {
     ...{ ledger, wire, blobs, clock, random, secretBox, settings },
-    ...{ engine, uidOffsets, appNames },
+    ...{ engine, uidOffsets, appNames, meters },
   };
   return {
     operations: operationsOf(context),
-    start: () => engine.start(),
-    close: () => engine.close(),
+    start() {
+      meters.start();
+      return engine.start();
+    },
+    close() {
+      meters.close();
+      return engine.close();
+    },
   };
 }
 
@@ -86,6 +95,8 @@ function operationsOf(context: Context): Operations {
     scale: (ref, counts) => scale(context, ref, counts),
     setLimits: (ref, limits) => setLimits(context, ref, limits),
     listInstances: (project, app) => apps.listInstances(context, project, app),
+    top: (project, signal) => top(context, project, signal),
+    metrics: () => metrics(context),
     logs: (ref, query, signal) => logs(context, ref, query, signal),
     exec: (ref, request) => exec(context, ref, request),
     run: (ref, request) => run(context, ref, request),

@@ -117,6 +117,53 @@ export interface CloudStatus {
   readonly instances: number;
 }
 
+/** Metrics of one name, in the terms of Prometheus. */
+export interface MetricFamily {
+  readonly kind: "counter" | "gauge" | "histogram";
+  readonly name: string;
+  readonly help: string;
+  readonly samples: readonly MetricSample[];
+}
+
+export interface MetricSample {
+  readonly suffix: "" | "_bucket" | "_sum" | "_count";
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/** What a project's apps do at one moment. */
+export interface TopFrame {
+  readonly at: Timestamp;
+  /** Those that do something, the busiest first; then as many of the others as have room. */
+  readonly apps: readonly TopApp[];
+  /** Apps left out for want of room. */
+  readonly more: number;
+}
+
+export interface TopApp {
+  readonly app: AppName;
+  readonly state: AppView["state"];
+  readonly cpuCores: number;
+  readonly memoryBytes: number;
+  readonly requestsPerSecond: number;
+  /** Being served or held, at present. */
+  readonly inFlight: number;
+  readonly held: number;
+  readonly instances: readonly TopInstance[];
+}
+
+export interface TopInstance {
+  readonly instance: InstanceId;
+  readonly node: NodeName;
+  readonly release: number;
+  readonly process: ProcessType;
+  readonly state: InstanceStatus["phase"]["state"];
+  readonly requestsPerSecond: number;
+  readonly inFlight: number;
+  /** Null while it does not run. */
+  readonly usage: InstanceStatus["usage"];
+}
+
 /**
  * Control's only public door: everything a user can do. The API, and later EC2, S3 and the
  * portal, are wire formats over these operations. All are safe to call on any replica.
@@ -175,6 +222,10 @@ export interface Operations {
   ): Outcome<AppView>;
 
   listInstances(project: ProjectName, app: AppName | null): Outcome<readonly InstanceView[]>;
+  /** A frame about every second. */
+  top(project: ProjectName, signal: AbortSignal): Outcome<AsyncIterable<TopFrame>>;
+  /** Of all projects. */
+  metrics(): Outcome<readonly MetricFamily[]>;
 
   /** The newest `tail` lines since `since`, then, with `follow`, what comes. */
   logs(

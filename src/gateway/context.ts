@@ -50,6 +50,8 @@ export interface GatewayContext {
   readonly accessLog: AccessLog;
   /** Unique among gateways and their lives. */
   nextRequestId(): string;
+  /** Counts a request that no app was found for. */
+  unrouted(): void;
   /** A broken invariant: it is told, and costs one connection. */
   report(error: unknown): void;
   /** Connections end after the request they are in. */

@@ -4,6 +4,7 @@ import { type GatewayContext, Sweeper } from "./context.ts";
 import { defaultGatewayLimits, type GatewayLimits } from "./limits.ts";
 import { openLoadTable } from "./load/table.ts";
 import { noAccessLog, openAccessLog } from "./log/access-log.ts";
+import { MetricsPublisher } from "./metrics/publisher.ts";
 import { ParserPool } from "./proxy/head-reader.ts";
 import { Listeners } from "./proxy/listener.ts";
 import { Router } from "./routing/router.ts";
@@ -53,8 +54,18 @@ export function startGateway(options: GatewayOptions): Gateway {
   const certificates = new CertificateStore(onProblem);
   router.onCertificates = (list) => certificates.replace(list);
   const listeners = new Listeners(context, router, certificates);
+  context.unrouted = () => {
+    router.traffic.unrouted += 1;
+  };
   const sync = new RouteSync(options.wire, context, router);
   sync.start();
+  const metrics = new MetricsPublisher(
+    options.wire,
+    context,
+    router,
+    () => listeners.connectionCount,
+  );
+  metrics.start();
   let closed = false;
   // Until there is a table, connections wait in the kernel's queue rather than see a 404.
   void sync.ready.then(() => {
@@ -75,6 +86,7 @@ export function startGateway(options: GatewayOptions): Gateway {
       context.closing = true;
       await listeners.retire(limits.closeMs);
       sync.close();
+      metrics.close();
       sweep.cancel();
       await context.accessLog.close();
     },
@@ -106,6 +118,7 @@ function makeContext(
       requests += 1;
       return prefix + requests.toString(36);
     },
+    unrouted() {},
     report,
     closing: false,
   };

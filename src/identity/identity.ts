@@ -1,7 +1,10 @@
 import type { Timestamp } from "../base/time.ts";
 
-/** `admin` may do everything; `member` what the projects it belongs to allow. */
-export type Role = "admin" | "member";
+/**
+ * `admin` may do everything; `member` what the projects it belongs to allow; `metrics` only read
+ * the metrics.
+ */
+export type Role = "admin" | "member" | "metrics";
 
 /** Who is asking, as far as the way of authentication knows. */
 export interface Principal {

@@ -94,6 +94,15 @@ export interface InstanceUsage {
   readonly cpuTimeUs: number;
   readonly memoryBytes: number;
   readonly oomKills: number;
+  /** Core-seconds and byte-seconds that it may still burst with; null: no burst is set. */
+  readonly cpuCredit: CreditLeft | null;
+  readonly memoryCredit: CreditLeft | null;
+}
+
+/** A bucket of burst credit: full it lasts for 60 s at the whole of `burst`. */
+export interface CreditLeft {
+  readonly left: number;
+  readonly capacity: number;
 }
 
 /** What a node offers. */

@@ -59,10 +59,21 @@ export interface HealthCheck {
   readonly timeoutMs: number;
 }
 
+/** Where a request's key stands; requests with one key go to one instance. */
+export type Affinity =
+  /** `name` is lowercase; `host` is the name the request came to. */
+  | { readonly kind: "header"; readonly name: string }
+  | { readonly kind: "cookie"; readonly name: string }
+  /** The path's segments are counted from 1. */
+  | { readonly kind: "path"; readonly index: number }
+  | { readonly kind: "query"; readonly name: string };
+
 export interface HttpConfig {
   readonly process: ProcessType;
   readonly hosts: readonly string[];
   readonly health: HealthCheck;
+  /** Absent: any instance can take any request. */
+  readonly affinity?: Affinity;
 }
 
 /** ScaleConfig.inFlight where nothing is said. */

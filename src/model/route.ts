@@ -1,5 +1,6 @@
 import type { Endpoint } from "./instance.ts";
 import type { AppName, InstanceId, NodeName, ProjectName } from "./names.ts";
+import type { Affinity } from "./release.ts";
 
 /** One back end of an app, as gateways see it. */
 export interface RouteInstance {
@@ -13,8 +14,8 @@ export interface RouteInstance {
     | { readonly kind: "running"; readonly endpoint: Endpoint }
     /** Frozen or asleep: must be woken with a `wake` request first. */
     | { readonly kind: "asleep" }
-    /** Coming up or backing off: of use to a request that can wait. */
-    | { readonly kind: "starting" };
+    /** Coming up or backing off: of use to a request that can wait. `again`: it served before. */
+    | { readonly kind: "starting"; readonly again?: true };
 }
 
 /** Where the requests of one app go: only to instances of the release that serves. */
@@ -32,6 +33,8 @@ export interface AppRoute {
   readonly draining: readonly InstanceId[];
   /** A sentence for the 502/503 page when no instance can take a request. */
   readonly problem: string | null;
+  /** Absent: requests have no keys. */
+  readonly affinity?: Affinity;
 }
 
 export interface Certificate {

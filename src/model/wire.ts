@@ -38,6 +38,8 @@ export const subjects = {
    */
   gatewayLoad: (gateway: string) => `gateway.${gateway}.load`,
   gatewayLoads: "gateway.*.load",
+  /** GatewayMetrics, published by each gateway at most once a second while something changed. */
+  gatewayMetrics: (gateway: string | "*") => `gateway.${gateway}.metrics`,
   /** req: QuiesceRequest → QuiesceReply; asked of each gateway. */
   gatewayQuiesce: (gateway: string) => `gateway.${gateway}.quiesce`,
 } as const;
@@ -59,6 +61,25 @@ export interface NodeChange {
   readonly at: Timestamp;
   readonly changed: readonly InstanceStatus[];
   readonly removed: readonly InstanceId[];
+  /** Of those that changed or were removed, as far as there is something to tell. */
+  readonly totals: readonly InstanceTotals[];
+}
+
+/** What an instance used and went through since this life of the agent first saw it. */
+export interface InstanceTotals {
+  readonly instance: InstanceId;
+  readonly project: ProjectName;
+  readonly app: AppName;
+  readonly process: ProcessType;
+  readonly cpuTimeUs: number;
+  readonly throttledUs: number;
+  readonly oomKills: number;
+  readonly restarts: number;
+  /** By requests, from any rung of the idle ladder. */
+  readonly wakes: number;
+  /** Wakes that had to start the program, by duration: see `coldStartBoundsMs`. */
+  readonly coldStarts: readonly number[];
+  readonly coldStartMs: number;
 }
 
 export interface WakeRequest {
@@ -174,6 +195,31 @@ export interface GatewayLoad {
   }[];
   /** Requests that wait for an instance, by `project/app`. */
   readonly held: readonly { readonly app: string; readonly requests: number }[];
+}
+
+/** What a gateway counted since its session on the wire began: numbers that only grow. */
+export interface GatewayMetrics {
+  readonly gateway: string;
+  /** New when the wire was lost: then counts begin again, with what was not yet told. */
+  readonly session: string;
+  readonly at: Timestamp;
+  /** Open at present. */
+  readonly connections: number;
+  /** Requests that no app was found for. */
+  readonly unrouted: number;
+  /** Those that changed. */
+  readonly apps: readonly AppTraffic[];
+}
+
+export interface AppTraffic {
+  /** `project/app`. */
+  readonly app: string;
+  /** At present. */
+  readonly inFlight: number;
+  /** Waiting for an instance, at present. */
+  readonly held: number;
+  /** See `trafficLayout`. */
+  readonly counts: readonly number[];
 }
 
 /** Asks a gateway to send nothing more to an instance, and tells what is still in flight. */

@@ -194,7 +194,7 @@ class NodeAgent implements Agent {
     const parts = this.#parts;
     if (parts === null) return;
     parts.sampler.forget(id);
-    if (!this.#closed) parts.reports.removed(id);
+    if (!this.#closed) parts.reports.removed(id, instance.totals());
     void parts.logs.release({ project, app, process, instance: id });
     parts.appData.instanceGone(project, app);
   }

@@ -108,6 +108,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     clock,
     (id) => instances.get(id)?.status() ?? null,
     () => [...instances.values()].map((instance) => instance.status()),
+    (id) => instances.get(id)?.totals() ?? null,
   );
   const appData = new AppData(paths, layout, logs, releases, (project, app) =>
     [...instances.values()].some(

@@ -6,7 +6,7 @@ import { formatBytes } from "../base/units.ts";
 import type { Assignment, ExitCause, InstanceStatus } from "../model/instance.ts";
 import { releaseProcess } from "../model/names.ts";
 import type { Release } from "../model/release.ts";
-import type { WakeReply } from "../model/wire.ts";
+import type { InstanceTotals, WakeReply } from "../model/wire.ts";
 import type { CpuShares } from "./cpu-shares.ts";
 import { nextTickAt } from "./decide/idle.ts";
 import { type Input, initialState, resume, step } from "./decide/machine.ts";
@@ -27,6 +27,7 @@ import { Meter } from "./meter.ts";
 import { afterBoot, causeOf, phaseOf, rests, wantedOf } from "./phases.ts";
 import type { PrepareFailure } from "./preparation.ts";
 import type { StartGate } from "./start-gate.ts";
+import { Tally } from "./tally.ts";
 
 // Drives one instance: drains its queue of inputs through the pure machine, writes the state
 // down, then carries the effects out.
@@ -71,6 +72,7 @@ export class Instance {
   prepared: Prepared | null = null;
   readonly #context: InstanceContext;
   #state: InstanceState;
+  readonly #tally = new Tally();
   readonly #meter: Meter;
   #held: Held = holdsNothing;
   #queue: Input[] = [];
@@ -88,7 +90,7 @@ export class Instance {
     const task = assignment.process === releaseProcess;
     const { graceMs } = context;
     this.#state = initialState(wantedOf(assignment), { task, takesRequests: false, graceMs });
-    this.#meter = new Meter(assignment.limits, context.shares);
+    this.#meter = new Meter(assignment.limits, context.shares, this.#tally);
   }
 
   get situation(): Situation {
@@ -161,6 +163,7 @@ export class Instance {
   }
 
   wake(): Promise<WakeReply> {
+    if (this.situation.state === "asleep") this.#tally.wakeBegins(this.#now());
     return new Promise((resolve) => {
       this.#waiters.push(resolve);
       this.feed({ kind: "wake" });
@@ -230,6 +233,13 @@ export class Instance {
     return { ...about, wasHealthy, restarts, lastExit, usage: this.#meter.usage };
   }
 
+  /** Null: nothing happened to it yet. */
+  totals(): InstanceTotals | null {
+    const { instance, project, app, process } = this.assignment;
+    const { totals } = this.#tally;
+    return totals === null ? null : { instance, project, app, process, ...totals };
+  }
+
   /** Reads its use; returns the cores in use, or null when it does not run. */
   async sample(): Promise<number | null> {
     try {
@@ -249,6 +259,8 @@ export class Instance {
   #apply({ state, effects }: Step, isDurable = true): void {
     const before = this.#state;
     this.#state = state;
+    this.#tally.restarted(state.restarts - before.restarts);
+    if (state.situation.state === "running") this.#tally.runs(this.#now());
     if (isDurable && state.situation.state !== "gone") this.#save();
     for (const effect of effects) this.#carryOut(effect);
     this.#armTimer();
@@ -421,10 +433,10 @@ export class Instance {
     this.log.event(`out of memory: the kernel killed a process (${of})`);
   }
 
-  #ended({ exit, oomKills, problem }: ProcessEnd): void {
+  #ended({ exit, usage, problem }: ProcessEnd): void {
     if (this.#closed) return;
-    const cause = causeOf(exit, oomKills, this.#meter.memoryMaxBytes);
-    this.#meter.detach();
+    const cause = causeOf(exit, usage?.oomKills ?? 0, this.#meter.memoryMaxBytes);
+    this.#meter.detach(usage);
     this.process = null;
     this.#held = holdsNothing;
     this.#readiness.abort();

@@ -1,21 +1,24 @@
 import type { Timestamp } from "../base/time.ts";
 import type { InstanceUsage } from "../model/instance.ts";
 import type { Limits } from "../model/limits.ts";
-import type { Cgroup } from "./cgroup/cgroup.ts";
+import type { Cgroup, CgroupUsage } from "./cgroup/cgroup.ts";
 import type { CpuSharer, CpuShares } from "./cpu-shares.ts";
 import {
   account,
   type Ceilings,
   type Credit,
   ceilings,
+  creditLeft,
   fullCredit,
   needsAccounting,
   rebase,
 } from "./decide/credit.ts";
+import type { Tally } from "./tally.ts";
 
 /** What an instance uses, what it may, and what credit that leaves: one for its whole life. */
 export class Meter {
   readonly #shares: CpuShares;
+  readonly #tally: Tally;
   #sharer: CpuSharer | null = null;
   #limits: Limits;
   #credit: Credit;
@@ -24,8 +27,9 @@ export class Meter {
   #usage: InstanceUsage | null = null;
   #sampledAt: Timestamp = 0;
 
-  constructor(limits: Limits, shares: CpuShares) {
+  constructor(limits: Limits, shares: CpuShares, tally: Tally) {
     this.#shares = shares;
+    this.#tally = tally;
     this.#limits = limits;
     this.#credit = fullCredit(limits);
   }
@@ -61,7 +65,8 @@ export class Meter {
 
   /** The ceilings for a launch, which sets them. */
   begin(): Ceilings {
-    this.#usage = { cpuCores: 0, cpuTimeUs: 0, memoryBytes: 0, oomKills: 0 };
+    this.#tally.begin();
+    this.#usage = { cpuCores: 0, cpuTimeUs: 0, memoryBytes: 0, oomKills: 0, ...this.#creditLeft };
     this.#ceilings = ceilings(this.#limits, this.#credit, 0);
     return this.#ceilings;
   }
@@ -75,12 +80,15 @@ export class Meter {
   /** A process that was adopted has used CPU before anybody looked. */
   async adopt(cgroup: Cgroup, now: Timestamp): Promise<void> {
     this.#usage = null;
+    this.#tally.adopt();
     this.attach(cgroup, now);
     await this.sample(now);
     await this.#apply();
   }
 
-  detach(): void {
+  /** @param last what the process had used at its end; null when that could not be read. */
+  detach(last: CgroupUsage | null): void {
+    if (last !== null) this.#tally.read(last);
     this.#cgroup = null;
     this.#ceilings = null;
     this.#sharer?.leave();
@@ -103,17 +111,27 @@ export class Meter {
     const seconds = Math.max(0.001, (now - this.#sampledAt) / 1000);
     const spentUs = this.#usage === null ? 0 : Math.max(0, cpuTimeUs - this.#usage.cpuTimeUs);
     const memoryBytes = Math.max(0, read.memoryBytes - read.cacheBytes);
-    const usage = { cpuCores: spentUs / 1e6 / seconds, cpuTimeUs, memoryBytes, oomKills };
-    this.#usage = usage;
+    const cpuCores = spentUs / 1e6 / seconds;
+    this.#tally.read(read);
     this.#sampledAt = now;
-    this.#sharer?.observe(usage.cpuCores);
+    this.#sharer?.observe(cpuCores);
     const { cpu, memory } = this.#limits;
     this.#credit = {
-      cpu: account(this.#credit.cpu, cpu, usage.cpuCores, seconds),
+      cpu: account(this.#credit.cpu, cpu, cpuCores, seconds),
       memory: account(this.#credit.memory, memory, memoryBytes, seconds),
     };
+    const usage = { cpuCores, cpuTimeUs, memoryBytes, oomKills, ...this.#creditLeft };
+    this.#usage = usage;
     await this.#apply();
     return usage;
+  }
+
+  get #creditLeft(): Pick<InstanceUsage, "cpuCredit" | "memoryCredit"> {
+    const { cpu, memory } = this.#limits;
+    return {
+      cpuCredit: creditLeft(cpu, this.#credit.cpu),
+      memoryCredit: creditLeft(memory, this.#credit.memory),
+    };
   }
 
   async #apply(): Promise<void> {

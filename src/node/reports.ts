@@ -3,7 +3,7 @@ import type { Clock, Timer } from "../base/time.ts";
 import type { Wire } from "../fabric/wire.ts";
 import type { InstanceStatus } from "../model/instance.ts";
 import type { InstanceId, NodeName } from "../model/names.ts";
-import { type NodeChange, type NodeReport, subjects } from "../model/wire.ts";
+import { type InstanceTotals, type NodeChange, type NodeReport, subjects } from "../model/wire.ts";
 
 /** Use is told at most so often; everything else at once. */
 const usageMs = 1000;
@@ -12,7 +12,8 @@ const heartbeatMs = 5000;
 
 export interface Reports {
   changed(instance: InstanceId, urgent: boolean): void;
-  removed(instance: InstanceId): void;
+  /** @param last what there is to tell of it in the end. */
+  removed(instance: InstanceId, last: InstanceTotals | null): void;
   close(): void;
 }
 
@@ -24,9 +25,11 @@ export function createReports(
   clock: Clock,
   statusOf: (instance: InstanceId) => InstanceStatus | null,
   all: () => readonly InstanceStatus[],
+  totalsOf: (instance: InstanceId) => InstanceTotals | null,
 ): Reports {
   const changed = new Set<InstanceId>();
-  const removed = new Set<InstanceId>();
+  /** With the last that there is to tell of each. */
+  const removed = new Map<InstanceId, InstanceTotals | null>();
   let sequence = 0;
   let soon = false;
   let later: Timer | null = null;
@@ -38,7 +41,10 @@ export function createReports(
     later = null;
     if (closed) return;
     const statuses = [...changed].map(statusOf).filter((status) => status !== null);
-    const gone = [...removed];
+    const gone = [...removed.keys()];
+    const totals = [...[...changed].map(totalsOf), ...removed.values()].filter(
+      (each) => each !== null,
+    );
     changed.clear();
     removed.clear();
     sequence += 1;
@@ -49,6 +55,7 @@ export function createReports(
       at: clock.now(),
       changed: statuses,
       removed: gone,
+      totals,
     };
     wire.publish(subjects.nodeStatus(node), change as unknown as Json);
   }
@@ -75,9 +82,9 @@ export function createReports(
       if (urgent) flushSoon();
       else later ??= clock.after(usageMs, flush);
     },
-    removed(instance) {
+    removed(instance, last) {
       changed.delete(instance);
-      removed.add(instance);
+      removed.set(instance, last);
       flushSoon();
     },
     close() {

@@ -298,3 +298,35 @@ test("lists are paged", async () => {
   const instances = await call("/v1/projects/default/instances?limit=1");
   expect(((await instances.json()) as { items: unknown[] }).items.length).toBe(1);
 });
+
+describe("metrics", () => {
+  const read = (token: string, path = "/metrics") =>
+    fetch(`${base}${path}`, { headers: { Authorization: `Bearer ${token}` } });
+
+  test("are in Prometheus' text format, families without samples left out", async () => {
+    const response = await read(adminSecret);
+    expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+    const text = await response.text();
+    expect(text).toStartWith(
+      '# HELP lode_test_total Two\\nlines.\n# TYPE lode_test_total counter\nlode_test_total{app="a\\"\\\\"} 2.5\n',
+    );
+    expect(text).not.toContain("lode_none_total");
+    expect(text).toMatch(/^process_cpu_seconds_total [0-9.]+$/m);
+    expect(text).toMatch(/^process_resident_memory_bytes \d+$/m);
+    expect(text).toEndWith("\n");
+  });
+
+  test("may be read with a token that may do nothing else", async () => {
+    const body = JSON.stringify({ name: "prometheus", role: "metrics" });
+    const headers = { Authorization: `Bearer ${adminSecret}`, "Content-Type": "application/json" };
+    const made = await fetch(`${base}/v1/tokens`, { method: "POST", headers, body });
+    const { secret, token } = (await made.json()) as {
+      secret: string;
+      token: { roles: string[] };
+    };
+    expect(token.roles).toEqual(["metrics"]);
+    expect((await read(secret)).status).toBe(200);
+    expect((await read(secret, "/v1/status")).status).toBe(403);
+    expect((await read("nobody")).status).toBe(401);
+  });
+});

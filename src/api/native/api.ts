@@ -10,6 +10,7 @@ import { appRoutes } from "./routes/apps.ts";
 import { blobRoutes } from "./routes/blobs.ts";
 import { certificateRoutes } from "./routes/certificates.ts";
 import { documentRoutes } from "./routes/documents.ts";
+import { observingRoutes } from "./routes/observing.ts";
 import { releaseRoutes } from "./routes/releases.ts";
 import { streamRoutes } from "./routes/streams.ts";
 import { tokenRoutes } from "./routes/tokens.ts";
@@ -60,6 +61,7 @@ export function createApi(dependencies: ApiDependencies): Api {
     ...appRoutes(dependencies),
     ...releaseRoutes(dependencies),
     ...streamRoutes(dependencies),
+    ...observingRoutes(dependencies),
     ...blobRoutes(dependencies),
     ...certificateRoutes(dependencies),
     ...tokenRoutes(dependencies),

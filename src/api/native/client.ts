@@ -18,6 +18,8 @@ import {
   uploadAll,
 } from "./client/upload.ts";
 import type * as schemas from "./schemas.ts";
+import type * as tokens from "./tokenSchemas.ts";
+import type { topFrameSchema } from "./topSchema.ts";
 
 export type { ExecChannel, ExecEvent, ExecStart } from "./client/exec.ts";
 export type { Answered, ClientError, Endpoint, Fetch } from "./client/transport.ts";
@@ -33,11 +35,12 @@ export type Bounds = NonNullable<App["limits"]["cpu"]>;
 export type DeployAccepted = z.infer<typeof schemas.deployAcceptedSchema>;
 export type DeploymentEvent = z.infer<typeof schemas.deploymentEventSchema>;
 export type LogLine = z.infer<typeof schemas.logLineSchema>;
+export type TopFrame = z.infer<typeof topFrameSchema>;
 export type Status = z.infer<typeof schemas.statusSchema>;
 export type Certificate = z.infer<typeof schemas.certificateSchema>;
 export type CertificateSet = z.infer<typeof schemas.certificateSetSchema>;
-export type Token = z.infer<typeof schemas.tokenSchema>;
-export type TokenCreated = z.infer<typeof schemas.tokenCreatedSchema>;
+export type Token = z.infer<typeof tokens.tokenSchema>;
+export type TokenCreated = z.infer<typeof tokens.tokenCreatedSchema>;
 export type VariableChanges = Readonly<Record<string, string | null>>;
 
 export interface LogsQuery {
@@ -93,7 +96,13 @@ export interface Client {
   removeCertificate(name: string): Answered<void>;
   listTokens(): Answered<readonly Token[]>;
   /** `expiresAt` null: never. */
-  createToken(name: string, expiresAt: number | null): Answered<TokenCreated>;
+  createToken(
+    name: string,
+    role: "admin" | "metrics",
+    expiresAt: number | null,
+  ): Answered<TokenCreated>;
+  /** Calls back about once a second until it returns "done" or `signal` fires. */
+  watchTop(onFrame: (frame: TopFrame) => "more" | "done", signal: AbortSignal): Answered<void>;
   revokeToken(id: string): Answered<void>;
 }
 
@@ -158,6 +167,12 @@ export function createClient(
           return "more";
         },
       }),
+    watchTop: (onFrame, signal) =>
+      followEvents(transport, {
+        path: `${project}/top`,
+        signal,
+        onEvent: ({ data }) => onFrame(JSON.parse(data) as TopFrame),
+      }),
     exec: (app, start) => openExec(endpoint, `${appPath(app)}/exec`, start),
     run: (app, start) => openExec(endpoint, `${appPath(app)}/run`, start),
   };
@@ -195,7 +210,7 @@ function changes(change: Change, appPath: AppPath) {
     limit: (app, limits) => change("PATCH", `${appPath(app)}/limits`, limits),
     setCertificate: (name, pair) => change("PUT", certificate(name), pair),
     removeCertificate: (name) => change("DELETE", certificate(name)),
-    createToken: (name, expiresAt) => change("POST", "/v1/tokens", { name, expiresAt }),
+    createToken: (name, role, expiresAt) => change("POST", "/v1/tokens", { name, role, expiresAt }),
     revokeToken: (id) => change("DELETE", `/v1/tokens/${encodeURIComponent(id)}`),
   } satisfies Partial<Client>;
 }

@@ -1,6 +1,6 @@
 import type { z } from "@hono/zod-openapi";
 import { err, ok, type Result } from "../../base/result.ts";
-import type { Authenticator } from "../../identity/identity.ts";
+import type { Authenticator, Role } from "../../identity/identity.ts";
 import { bearerOf, readBody } from "./guard.ts";
 import type { IdempotencyCache, StoredResponse } from "./idempotency.ts";
 import { type Problem, problemResponse, schemaProblem } from "./problems.ts";
@@ -103,11 +103,15 @@ async function actorOf(
   const bearer = bearerOf(request.headers);
   const principal = bearer === null ? null : await authenticator.authenticate(bearer);
   // What a member may do comes with the members of projects; until then only admins pass.
-  if (principal?.roles.includes("admin")) return ok(principal.id);
+  const { role } = route.spec;
+  const enough: readonly Role[] = role === undefined ? ["admin"] : ["admin", role];
+  if (principal !== null && enough.some((each) => principal.roles.includes(each))) {
+    return ok(principal.id);
+  }
   if (principal !== null) {
     return err({
       code: "forbidden",
-      detail: `${principal.name} is no admin, and only admins may use this API`,
+      detail: `${principal.name} is no admin, and only admins may use this route`,
     });
   }
   return err({

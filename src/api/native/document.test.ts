@@ -111,6 +111,8 @@ const story: readonly [id: string, status: number, init?: { path?: object; body?
   ["scaleApp", 200, { body: { counts: { web: 2 } } }],
   ["limitApp", 200, { body: { cpu: { min: 0.5, max: null, burst: null } } }],
   ["getLogs", 200],
+  ["watchTop", 200],
+  ["getMetrics", 200],
   ["exec", 426],
   ["run", 426],
   ["setCertificate", 200, { body: { certificateChain: pem, privateKey: "k" } }],
@@ -157,7 +159,7 @@ test("every route answers as the document says", async () => {
     const bodies =
       mediaType === "text/event-stream"
         ? [...text.matchAll(/^data: (.*)$/gm)].map((match) => match[1] ?? "")
-        : [text];
+        : [mediaType.startsWith("text/") ? JSON.stringify(text) : text];
     expect(bodies.length).toBeGreaterThan(0);
     for (const each of bodies) {
       const parsed = schema.safeParse(JSON.parse(each));

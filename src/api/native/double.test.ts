@@ -12,6 +12,8 @@ import type {
   OperationErrorCode,
   Operations,
   ReleaseView,
+  TopApp,
+  TopInstance,
 } from "../../control/operations.ts";
 import type { Authenticator } from "../../identity/identity.ts";
 import { defaultLimits } from "../../model/limits.ts";
@@ -55,6 +57,22 @@ function fail<Value>(
   return err({ code, message, remedy, at: null });
 }
 
+function topApp(app: AppName): TopApp {
+  const usage = {
+    ...{ cpuCores: 0.25, cpuTimeUs: 1000, memoryBytes: 3_200_000, oomKills: 0 },
+    ...{ cpuCredit: { left: 30, capacity: 120 }, memoryCredit: null },
+  };
+  const counts = { requestsPerSecond: 12.5, inFlight: 3 };
+  const instance: TopInstance = {
+    ...{ instance: "i0000000001" as InstanceId, node: "here" as NodeName, release: 1 },
+    ...{ process: "web" as ProcessType, state: "running", ...counts, usage },
+  };
+  return {
+    ...{ app, state: "serving", cpuCores: 0.25, memoryBytes: 3_200_000, ...counts, held: 1 },
+    instances: [instance],
+  };
+}
+
 export function createDouble(clock: Clock): Double {
   const apps = new Map<string, Record_>();
   const blobs = new Map<string, Uint8Array>();
@@ -86,7 +104,14 @@ export function createDouble(clock: Clock): Double {
       wasHealthy: true,
       restarts: 0,
       lastExit: null,
-      usage: { cpuCores: 0.25, cpuTimeUs: 1000, memoryBytes: 3_200_000, oomKills: 0 },
+      usage: {
+        cpuCores: 0.25,
+        cpuTimeUs: 1000,
+        memoryBytes: 3_200_000,
+        oomKills: 0,
+        cpuCredit: null,
+        memoryCredit: null,
+      },
     };
   }
 
@@ -211,6 +236,24 @@ export function createDouble(clock: Clock): Double {
   }
 
   const operations: Operations = {
+    async top(_, signal) {
+      async function* frames() {
+        for (let at = 1; at <= 3 && !signal.aborted; at += 1) {
+          yield { at, apps: [topApp("hello" as AppName)], more: at };
+          await Bun.sleep(5);
+        }
+      }
+      return ok(frames());
+    },
+    async metrics() {
+      const labels = { app: 'a"\\' };
+      const samples = [{ suffix: "" as const, labels, value: 2.5 }];
+      const named = { kind: "counter" as const, name: "lode_test_total", help: "Two\nlines." };
+      return ok([
+        { ...named, samples },
+        { ...named, name: "lode_none_total", samples: [] },
+      ]);
+    },
     async status() {
       const nodes = [
         {

@@ -1,6 +1,7 @@
 import type { OpenAPIHono, z } from "@hono/zod-openapi";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Actor, OperationError, Outcome, Page } from "../../control/operations.ts";
+import type { Role } from "../../identity/identity.ts";
 import type { StoredResponse } from "./idempotency.ts";
 import { type Problem, problemOf } from "./problems.ts";
 import { problemSchema } from "./schemas.ts";
@@ -52,6 +53,8 @@ export interface RouteSpec<
   readonly bodyBytesMax: number | null;
   /** Answers without a token. */
   readonly open?: true;
+  /** Tokens of this role may use it too, not only those of admins. */
+  readonly role?: Role;
 }
 
 /** A route with its types worn off, as the dispatcher sees it. */

@@ -6,8 +6,8 @@ import { z } from "@hono/zod-openapi";
  * the Unix epoch, sizes bytes, CPU cores.
  */
 
-const timestamp = z.number().int().nonnegative();
-const releaseNumber = z.number().int().positive();
+export const timestamp = z.number().int().nonnegative();
+export const releaseNumber = z.number().int().positive();
 const label = z
   .string()
   .regex(
@@ -35,7 +35,7 @@ export const pageQuery = z.strictObject({
   limit: z.coerce.number().int().min(1).max(1000).default(100),
 });
 
-function page<Item extends z.ZodType>(name: string, item: Item) {
+export function page<Item extends z.ZodType>(name: string, item: Item) {
   return z
     .object({
       items: z.array(item).readonly(),
@@ -119,6 +119,11 @@ const phaseSchema = z
   ])
   .openapi("InstancePhase");
 
+/** Burst credit, in core-seconds or byte-seconds. */
+const creditSchema = z
+  .object({ left: z.number().nonnegative(), capacity: z.number().positive() })
+  .openapi("CreditLeft");
+
 export const instanceSchema = z
   .object({
     instance: z.string(),
@@ -137,6 +142,8 @@ export const instanceSchema = z
         cpuTimeUs: z.number().nonnegative(),
         memoryBytes: z.number().nonnegative(),
         oomKills: z.number().int().nonnegative(),
+        cpuCredit: creditSchema.nullable(),
+        memoryCredit: creditSchema.nullable(),
       })
       .nullable(),
   })
@@ -265,6 +272,15 @@ const releaseConfigSchema = z
         process: z.string(),
         hosts: z.array(z.string()).readonly(),
         health: z.object({ path: z.string().nullable(), timeoutMs: z.number() }),
+        affinity: z
+          .discriminatedUnion("kind", [
+            z.object({ kind: z.literal("header"), name: z.string() }),
+            z.object({ kind: z.literal("cookie"), name: z.string() }),
+            z.object({ kind: z.literal("path"), index: z.number().int() }),
+            z.object({ kind: z.literal("query"), name: z.string() }),
+          ])
+          .optional()
+          .openapi({ description: "Where a request's key stands; absent: it has none" }),
       })
       .nullable(),
     limits: limitsSchema,
@@ -463,26 +479,3 @@ export const statusSchema = z
     instances: z.number().int(),
   })
   .openapi("Status");
-
-export const tokenSchema = z
-  .object({
-    id: z.string(),
-    name: z.string(),
-    roles: z.array(z.enum(["admin", "member"])).readonly(),
-    createdAt: timestamp,
-    expiresAt: timestamp.nullable(),
-  })
-  .openapi("Token");
-export const tokenPageSchema = page("TokenPage", tokenSchema);
-export const tokenRequestSchema = z
-  .strictObject({
-    name: z.string().min(1).max(128),
-    expiresAt: timestamp.nullable().default(null).openapi({ description: "Null: never" }),
-  })
-  .openapi("TokenRequest");
-export const tokenCreatedSchema = z
-  .object({
-    token: tokenSchema,
-    secret: z.string().openapi({ description: "The bearer token itself, shown this once" }),
-  })
-  .openapi("TokenCreated");

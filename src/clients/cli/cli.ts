@@ -7,6 +7,7 @@ import { addDeployCommands } from "./commands/deploy.ts";
 import { addExecCommands } from "./commands/exec.ts";
 import { addLogsCommand } from "./commands/logs.ts";
 import { addReleaseCommands } from "./commands/releases.ts";
+import { addTopCommand } from "./commands/top.ts";
 import { addVariableCommands } from "./commands/variables.ts";
 import type { CliContext } from "./context.ts";
 import { exitCodeHelp, exitCodes } from "./failure.ts";
@@ -51,6 +52,7 @@ export function buildCli(context: CliContext): Cli {
   };
   addDeployCommands(program, line);
   addAppCommands(program, line);
+  addTopCommand(program, line);
   addLogsCommand(program, line);
   addExecCommands(program, line);
   addReleaseCommands(program, line);

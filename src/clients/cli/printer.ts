@@ -15,6 +15,8 @@ export interface Printer {
   /** The present step: on a terminal one line that moves, elsewhere nothing. */
   status(text: string | null): void;
   table(columns: readonly string[], rows: readonly (readonly string[])[]): void;
+  /** A table in place of what `screen` drew before; off a terminal, below it. */
+  screen(head: string, columns: readonly string[], rows: readonly (readonly string[])[]): void;
   failure(failure: Failure): void;
 }
 
@@ -62,6 +64,18 @@ export function createPrinter(context: CliContext, asJson: boolean): Printer {
     },
     table: (columns, rows) => {
       for (const text of tableLines(columns, rows)) write(text.trimEnd());
+    },
+    screen(head, columns, rows) {
+      const lines = [head, ...tableLines(columns, rows)].map((text) => text.trimEnd());
+      if (!stdout.isTerminal || env["TERM"] === "dumb") {
+        stdout.write(`${lines.join("\n")}\n\n`);
+        return;
+      }
+      const size = context.terminal.size();
+      const shown = lines.slice(0, Math.max(2, size.rows - 1));
+      const text = shown.map((each) => `${each.slice(0, size.columns)}\x1b[K\n`).join("");
+      // Over what is there, then away with the rest: nothing flickers.
+      stdout.write(`\x1b[H${text}\x1b[J`);
     },
     failure({ message, remedy, details }) {
       if (asJson) {

@@ -7,6 +7,7 @@ import type { App } from "../../model/app.ts";
 import { appKey } from "../../model/keys.ts";
 import { type AppState, emptyAppState, type Stored } from "../../scheduler/snapshot.ts";
 import type { Engine, FirstSteps } from "../engine.ts";
+import type { Meters } from "../metrics/meters.ts";
 import type { AppRef, OperationError, OperationErrorCode } from "../operations.ts";
 import type { SecretBox } from "../secrets.ts";
 import type { AppNames } from "./app-names.ts";
@@ -34,6 +35,7 @@ export interface Context {
   readonly engine: Engine;
   readonly uidOffsets: UidOffsets;
   readonly appNames: AppNames;
+  readonly meters: Meters;
 }
 
 export type Refusal = { readonly ok: false; readonly error: OperationError };

@@ -1,7 +1,7 @@
 import { unreachable } from "../../base/assert.ts";
 import type { App } from "../../model/app.ts";
 import { describeCause } from "../../model/exit-cause.ts";
-import type { InstancePhase, InstanceStatus } from "../../model/instance.ts";
+import type { InstanceStatus } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
 import { releaseName } from "../../model/release.ts";
 import type { AppRoute, RouteInstance } from "../../model/route.ts";
@@ -43,16 +43,18 @@ export function routeOf(
       draining.push(instance);
       continue;
     }
-    const reachable = reachability(seen.get(instance)?.status.phase ?? null);
+    const reachable = reachability(seen.get(instance)?.status ?? null);
     if (reachable === null) continue;
     const machineCores = nodes.get(node)?.node?.capacity.cores ?? 1;
     const cores = limits.cpu.burst ?? limits.cpu.max ?? machineCores;
     instances.push({ instance, node, column: columnOf(instance), cores, state: reachable });
   }
   const problem = problemOf(state, app, observed);
+  const affinity = config?.http?.affinity;
   return {
     ...{ ...address(app), release: app.serving, hosts, instances, draining, problem },
     requestsPerInstance: config === null ? 1 : requestsPerInstance(config),
+    ...(affinity === undefined ? {} : { affinity }),
   };
 }
 
@@ -60,7 +62,8 @@ function address(app: App): Pick<AppRoute, "project" | "app"> {
   return { project: app.project, app: app.name };
 }
 
-function reachability(phase: InstancePhase | null): RouteInstance["state"] | null {
+function reachability(status: InstanceStatus | null): RouteInstance["state"] | null {
+  const phase = status?.phase;
   switch (phase?.state) {
     case "running":
       if (phase.endpoint === null) return null;
@@ -74,7 +77,7 @@ function reachability(phase: InstancePhase | null): RouteInstance["state"] | nul
     case "preparing":
     case "starting":
     case "backing-off":
-      return { kind: "starting" };
+      return { kind: "starting", ...(status?.wasHealthy === true ? { again: true } : {}) };
     case "done":
     case "failed":
       return null;

@@ -93,6 +93,13 @@ export class Observer implements Observed {
     return this.#byApp.get(app) ?? nothing;
   }
 
+  /** What every node runs, by app. */
+  *statuses(): Iterable<readonly [app: string, status: InstanceStatus]> {
+    for (const [app, instances] of this.#byApp) {
+      for (const { status } of instances.values()) yield [app, status];
+    }
+  }
+
   heardSince(node: NodeName): Timestamp | null {
     return this.#nodes.get(node)?.heardSince ?? null;
   }

@@ -151,7 +151,14 @@ test("a node's changes are followed by their numbers; a gap asks for the whole",
   await clock.run(1);
   expect(observer.instancesOf("default/one").size).toBe(2);
   const before = touched.length;
-  const usage = { cpuCores: 1, cpuTimeUs: 1, memoryBytes: 1, oomKills: 0 };
+  const usage = {
+    cpuCores: 1,
+    cpuTimeUs: 1,
+    memoryBytes: 1,
+    oomKills: 0,
+    cpuCredit: null,
+    memoryCredit: null,
+  };
   say([{ ...statusOf("i2"), usage }]);
   await clock.run(1);
   expect(touched.length).toBe(before);

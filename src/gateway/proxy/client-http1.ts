@@ -247,6 +247,10 @@ export class Http1Client implements ExchangeClient, Deadlined {
       framing: facts.framing,
       upgrade: facts.upgrade,
       userAgent: parser.valueOf(fieldId.userAgent, buffer),
+      key:
+        app.route.affinity === undefined
+          ? null
+          : app.keyOf({ ...facts, fields: (name) => parser.valuesNamed(name, buffer) }),
       head: buildRequestHead(parser, buffer, facts, added),
       startedAt: this.context.clock.now(),
     });

@@ -272,6 +272,10 @@ class Http2Client implements ExchangeClient {
     this.exchange = new Exchange(context, this, app, {
       ...request,
       id,
+      key:
+        app.route.affinity === undefined
+          ? null
+          : app.keyOf({ ...request, fields: (name) => [headers[name] ?? []].flat() }),
       startedAt: context.clock.now(),
     });
     context.sweeper.add(this.exchange);

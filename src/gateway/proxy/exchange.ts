@@ -18,6 +18,8 @@ export interface ExchangeRequest {
   readonly framing: Framing;
   readonly upgrade: string | null;
   readonly userAgent: string | null;
+  /** What its affinity key hashes to; null: it has none. */
+  readonly key: number | null;
   /** As sent upstream. */
   readonly head: Buffer;
   readonly startedAt: Timestamp;
@@ -109,6 +111,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     this.requestDone = request.framing === "none";
   }
 
+  get key(): number | null {
+    return this.request.key;
+  }
+
   get method(): string {
     return this.request.method;
   }
@@ -128,6 +134,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   }
 
   start(): void {
+    this.app.entered(1);
     this.app.place(this);
   }
 
@@ -385,7 +392,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     if (this.phase === "finished") return;
     this.phase = "finished";
     this.deadlineAt = Number.POSITIVE_INFINITY;
-    const now = context.clock.now();
+    const durationMs = context.clock.now() - request.startedAt;
+    const { status, bytesIn, bytesOut } = this;
+    this.app.counts.add(client.protocol, status, durationMs, bytesIn, bytesOut);
+    this.app.entered(-1);
     context.accessLog.write({
       at: request.startedAt,
       requestId: request.id,
@@ -394,10 +404,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
       method: request.method,
       host: request.host,
       path: request.target,
-      status: this.status,
-      bytesIn: this.bytesIn,
-      bytesOut: this.bytesOut,
-      durationMs: now - request.startedAt,
+      status,
+      bytesIn,
+      bytesOut,
+      durationMs,
       upstreamMs: this.upstreamMs,
       wakeMs: this.wakeMs,
       client: client.address,
@@ -418,6 +428,7 @@ export function logUnplaced(
   status: number,
   bytesOut: number,
 ): void {
+  context.unrouted();
   context.accessLog.write({
     at: context.clock.now(),
     requestId,

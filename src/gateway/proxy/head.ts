@@ -363,6 +363,18 @@ export class HeadParser {
     );
   }
 
+  /** The values of all fields with this lowercase name, in order. */
+  valuesNamed(name: string, buffer: Buffer): readonly string[] {
+    const values: string[] = [];
+    for (let index = 0; index < this.fieldCount; index += 1) {
+      const slot = index * 4;
+      const length = (this.spans[slot + 1] as number) - (this.spans[slot] as number);
+      if (length !== name.length || this.fieldName(index, buffer).toLowerCase() !== name) continue;
+      values.push(this.fieldValue(index, buffer));
+    }
+    return values;
+  }
+
   /** Offset of the line after a field's. */
   lineAfter(index: number): number {
     return index + 1 < this.fieldCount ? (this.spans[index * 4 + 4] as number) : this.end - 2;

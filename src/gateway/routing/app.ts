@@ -2,13 +2,18 @@ import type { Timestamp } from "../../base/time.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute } from "../../model/route.ts";
+import { affinityKeyOf, hashText, type KeyedRequest, ownerOf } from "../balance/affinity.ts";
 import { choose } from "../balance/choose.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
+import { TrafficCounts } from "../metrics/counts.ts";
+import type { Told, Traffic } from "../metrics/traffic.ts";
 import { InstanceState } from "./instance.ts";
 
 /** A request that needs an instance. */
 export interface Waiter {
+  /** What its affinity key hashes to; null: any instance will do. */
+  readonly key: number | null;
   /** When it gives up waiting; set once, at its first hold. */
   holdUntil: Timestamp | null;
   dispatch(instance: InstanceState): void;
@@ -28,6 +33,7 @@ export type WakeAnswer =
 export interface AppHost {
   readonly context: GatewayContext;
   readonly table: LoadTable;
+  readonly traffic: Traffic;
   wake(instance: InstanceState): Promise<WakeAnswer>;
   isQuiesced(instance: InstanceId): boolean;
   awoke(instance: InstanceId): void;
@@ -47,9 +53,14 @@ const wakeRefusedMs = 1000;
  *   place ─→ dispatched
  *     └─→ held ─→ (woken, table changed, a slot came free) ─→ dispatched
  *           └─→ refused: nothing can run it (503), or its time is over (504)
+ *
+ * A request with a key is placed on the one instance that its key belongs to, and held for that
+ * one alone. Instances own keys as long as their nodes will run them: asleep, or on their way
+ * back, they keep them; one whose wake was refused gives them up until it is asked again.
  */
-export class AppState {
+export class AppState implements Told {
   readonly key: string;
+  readonly counts = new TrafficCounts();
   route: AppRoute;
   /** As last published. */
   heldPublished = 0;
@@ -104,13 +115,23 @@ export class AppState {
     return this.instances.get(id);
   }
 
+  /** What the request's key hashes to; null: it has none, or needs none. */
+  keyOf(request: KeyedRequest): number | null {
+    const { affinity } = this.route;
+    const key = affinity === undefined ? null : affinityKeyOf(affinity, request);
+    return key === null ? null : hashText(key);
+  }
+
+  /** A request of its came in, or was done with and counted. */
+  entered(difference: 1 | -1): void {
+    this.counts.inFlight += difference;
+    this.host.traffic.touch(this);
+  }
+
   place(waiter: Waiter): void {
-    const target = this.pick();
-    if (target === null) {
-      this.hold(waiter);
-      return;
-    }
-    this.dispatch(waiter, target);
+    const target = this.pick(this.ownerFor(waiter));
+    if (target !== null) this.dispatch(waiter, target);
+    else this.hold(waiter);
   }
 
   private dispatch(waiter: Waiter, target: InstanceState): void {
@@ -146,20 +167,42 @@ export class AppState {
     } else waiter.refuse(503, `The app could not be started: ${cause}.`, 5);
   }
 
-  private pick(): InstanceState | null {
+  /** The only instance that may take it; null: any may. */
+  private ownerFor(waiter: Waiter): InstanceState | null {
+    if (waiter.key === null || this.route.affinity === undefined) return null;
+    const { candidates } = this;
+    const now = this.host.context.clock.now();
+    candidates.length = 0;
+    // One that comes up for the first time gets its keys once it runs: until then others serve.
+    for (const instance of this.instances.values()) {
+      if (instance.isRefused(now) || (instance.starting && !instance.restarting)) continue;
+      candidates.push(instance);
+    }
+    return ownerOf(waiter.key, candidates);
+  }
+
+  private canTake(instance: InstanceState, now: Timestamp): boolean {
+    if (instance.rests || instance.endpoint === null || instance.avoided(now)) return false;
+    if (instance.inFlight >= this.host.context.limits.instanceRequestsMax) return false;
+    return !this.host.isQuiesced(instance.id);
+  }
+
+  /** It could be woken to take a share. */
+  private mayRest(instance: InstanceState): boolean {
+    if (!instance.rests && !this.host.isQuiesced(instance.id)) return false;
+    return !instance.waking && instance.wakeRefused === null;
+  }
+
+  private pick(owner: InstanceState | null): InstanceState | null {
     const { context } = this.host;
     const { candidates } = this;
     const now = context.clock.now();
-    candidates.length = 0;
     this.resting = null;
+    if (owner !== null) return this.canTake(owner, now) ? owner : null;
+    candidates.length = 0;
     for (const instance of this.instances.values()) {
-      if (instance.rests || this.host.isQuiesced(instance.id)) {
-        if (!instance.waking && instance.wakeRefused === null) this.resting = instance;
-        continue;
-      }
-      if (instance.endpoint === null || instance.avoided(now)) continue;
-      if (instance.inFlight >= context.limits.instanceRequestsMax) continue;
-      candidates.push(instance);
+      if (this.canTake(instance, now)) candidates.push(instance);
+      else if (this.mayRest(instance)) this.resting = instance;
     }
     if (candidates.length <= 1) return candidates[0] ?? null;
     for (const candidate of candidates) candidate.weigh(now);
@@ -176,14 +219,22 @@ export class AppState {
     this.waiting.add(waiter);
     this.host.holds(this);
     waiter.held();
-    this.stir();
+    const owner = this.ownerFor(waiter);
+    if (owner === null) this.stirAny();
+    else this.stirOwner(owner);
   }
 
   /** Gives held requests, oldest first, to instances that can take them. */
   private pump(): void {
+    let full = false;
     for (const waiter of this.waiting) {
-      const target = this.pick();
-      if (target === null) break;
+      const owner = this.ownerFor(waiter);
+      const target = owner === null && full ? null : this.pick(owner);
+      if (target === null) {
+        full ||= owner === null;
+        if (this.route.affinity === undefined) break;
+        continue;
+      }
       this.waiting.delete(waiter);
       this.dispatch(waiter, target);
     }
@@ -192,7 +243,26 @@ export class AppState {
 
   /** Sees to it that something is under way for those who wait. */
   private stir(): void {
-    if (this.waiting.size === 0) return;
+    if (this.route.affinity === undefined) {
+      if (this.waiting.size > 0) this.stirAny();
+      return;
+    }
+    const owners = new Set<InstanceState | null>();
+    for (const waiter of this.waiting) owners.add(this.ownerFor(waiter));
+    for (const owner of owners) {
+      if (owner === null) this.stirAny();
+      else this.stirOwner(owner);
+    }
+  }
+
+  private stirOwner(owner: InstanceState): void {
+    if (owner.waking || !(this.needsWake(owner) || owner.restarting)) return;
+    const waitMs = owner.failing ? owner.failingUntil - this.host.context.clock.now() : 0;
+    if (waitMs > 0) this.stirAfter(waitMs);
+    else void this.wake(owner);
+  }
+
+  private stirAny(): void {
     const now = this.host.context.clock.now();
     let hope = false;
     let refusal: string | null = null;
@@ -200,8 +270,8 @@ export class AppState {
     for (const instance of this.instances.values()) {
       if (instance.waking) return;
       if (!this.needsWake(instance)) hope = true;
-      else if (instance.wakeRefused !== null && instance.wakeRefused.until > now) {
-        refusal = instance.wakeRefused.reason;
+      else if (instance.isRefused(now)) {
+        refusal = instance.wakeRefused?.reason ?? null;
       } else if (instance.failing && instance.failingUntil > now) {
         retryAt = Math.min(retryAt, instance.failingUntil);
       } else {
@@ -248,7 +318,8 @@ export class AppState {
       case "refused": {
         const until = this.host.context.clock.now() + wakeRefusedMs;
         instance.wakeRefused = { until, reason: answer.reason.replace(/\.+$/, "") };
-        this.stir();
+        // Its keys are others' now.
+        this.pump();
         return;
       }
       default:

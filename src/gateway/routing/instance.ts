@@ -2,6 +2,7 @@ import type { Timestamp } from "../../base/time.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId, NodeName } from "../../model/names.ts";
 import type { RouteInstance } from "../../model/route.ts";
+import { hashText, type Member } from "../balance/affinity.ts";
 import type { Candidate } from "../balance/choose.ts";
 import { afterFailure, noPenalty, type Penalty, penaltyAt } from "../balance/penalty.ts";
 import type { GatewayContext } from "../context.ts";
@@ -24,8 +25,9 @@ const failureForgottenMs = 1000;
  * One back end as this gateway sees it: what the route table says, overlaid by what it found out
  * itself since (woken by its own request, asked to be quiet, refused a connection).
  */
-export class InstanceState implements Candidate {
+export class InstanceState implements Candidate, Member {
   readonly id: InstanceId;
+  readonly seed: number;
   readonly pool: UpstreamPool;
   readonly tunnels = new Set<Drainable>();
   node: NodeName;
@@ -59,6 +61,7 @@ export class InstanceState implements Candidate {
 
   constructor(context: GatewayContext, table: LoadTable, route: RouteInstance) {
     this.id = route.instance;
+    this.seed = hashText(route.instance);
     this.pool = new UpstreamPool(context);
     this.table = table;
     this.node = route.node;
@@ -94,6 +97,21 @@ export class InstanceState implements Candidate {
   /** Of use only once the table says more. */
   get starting(): boolean {
     return this.route.kind === "starting" && this.woken === null;
+  }
+
+  /** It served before and is coming up again: a wake is answered when it runs. */
+  get restarting(): boolean {
+    return this.starting && this.route.kind === "starting" && this.route.again === true;
+  }
+
+  /** Its node would not start it, as far as is known now. */
+  isRefused(now: Timestamp): boolean {
+    return this.wakeRefused !== null && this.wakeRefused.until > now;
+  }
+
+  /** As one that keys belong to: the cores it can get. */
+  get weight(): number {
+    return this.speed;
   }
 
   wokenAt(endpoint: Endpoint): void {

@@ -4,6 +4,7 @@ import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model
 import type { GatewayLoad } from "../../model/wire.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
+import { Traffic } from "../metrics/traffic.ts";
 import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
 import type { InstanceState } from "./instance.ts";
 
@@ -18,6 +19,7 @@ interface Entry {
 export class Router implements AppHost {
   readonly context: GatewayContext;
   readonly table: LoadTable;
+  readonly traffic = new Traffic();
   epoch: string | null = null;
   revision = 0;
   certificates: readonly Certificate[] = [];
@@ -46,7 +48,10 @@ export class Router implements AppHost {
   find(host: string): AppState | null {
     const entry = this.hosts.get(host);
     if (entry === undefined) return null;
-    entry.state ??= new AppState(this, entry.key, entry.route);
+    if (entry.state === null) {
+      entry.state = new AppState(this, entry.key, entry.route);
+      this.traffic.know(entry.state);
+    }
     return entry.state;
   }
 
@@ -88,6 +93,7 @@ export class Router implements AppHost {
     if (route === null) {
       this.entries.delete(key);
       known?.state?.update(null);
+      if (known?.state != null) this.traffic.forget(known.state);
       return;
     }
     const entry = known ?? { key, route, state: null };

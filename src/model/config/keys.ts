@@ -105,6 +105,13 @@ const http: KeyTable = {
     example: 'hosts = ["www.example.org"]',
     shapes: [list],
   },
+  affinity: {
+    description:
+      "Where a request's key stands: requests with one key go to the instance that holds its " +
+      "memory. header:NAME, cookie:NAME, path:N (the Nth segment) or query:NAME.",
+    example: 'affinity = "header:x-room"',
+    shapes: [text],
+  },
   process: {
     description: "The process that takes requests; the others take none.",
     example: 'process = "web"',

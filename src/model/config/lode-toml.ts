@@ -3,7 +3,8 @@ import { parseBytes, parseCores, parseDurationMs } from "../../base/units.ts";
 import { checkBounds, parseCpuBounds, parseMemoryBounds } from "../bounds.ts";
 import type { Bounds } from "../limits.ts";
 import { type AppName, type ProcessType, parseAppName, parseProcessType } from "../names.ts";
-import type { Egress } from "../release.ts";
+import type { Affinity, Egress } from "../release.ts";
+import { parseAffinity } from "./affinity.ts";
 import { parseCidr, parseHostName } from "./hosts.ts";
 import type { ConfigProblem } from "./problem.ts";
 import {
@@ -37,6 +38,7 @@ export interface LodeToml {
   readonly healthPath: string | null;
   readonly healthTimeoutMs: number | null;
   readonly hosts: readonly string[];
+  readonly affinity: Affinity | null;
   readonly process: ProcessType | null;
 }
 
@@ -145,6 +147,7 @@ function read(reader: Reader): LodeToml {
     healthPath: reader.parsed(["http", "health"], parseHealthPath),
     healthTimeoutMs: reader.parsed(["http", "timeout"], parsePositiveDurationMs),
     hosts: hosts.map((host) => reader.parsed(["http", "hosts"], parseHostName, host) ?? host),
+    affinity: reader.parsed(["http", "affinity"], parseAffinity),
     process: reader.parsed(["http", "process"], parseProcessType),
   };
 }

@@ -160,7 +160,8 @@ function servedProcess(
     );
   }
   const served = named ?? (recognised.starts.has(webProcess) ? webProcess : null);
-  const http = toml !== null && (toml.hosts.length > 0 || toml.healthPath !== null);
+  const http =
+    toml !== null && (toml.hosts.length > 0 || toml.healthPath !== null || toml.affinity !== null);
   if (served !== null || !http) return ok(served);
   return err(
     configProblem("lode.toml has an [http] table, but no process takes requests", {
@@ -211,6 +212,7 @@ function httpOf(process: ProcessType, toml: LodeToml | null): HttpConfig {
       path: toml?.healthPath ?? healthDefaults.path,
       timeoutMs: toml?.healthTimeoutMs ?? healthDefaults.timeoutMs,
     },
+    ...(toml?.affinity == null ? {} : { affinity: toml.affinity }),
   };
 }
 

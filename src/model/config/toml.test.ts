@@ -44,6 +44,7 @@ health = "/healthz"
 timeout = 5
 hosts = ["WWW.Example.org", "api.example.org."]
 process = "web"
+affinity = "cookie:sid"
 `;
 
 test("every key is read", () => {
@@ -73,6 +74,7 @@ test("every key is read", () => {
     healthPath: "/healthz",
     healthTimeoutMs: 5000,
     hosts: ["www.example.org", "api.example.org"],
+    affinity: { kind: "cookie", name: "sid" },
     process: "web",
   });
 });

@@ -1,3 +1,4 @@
+import type { CreditLeft } from "../../model/instance.ts";
 import type { Bounds, Limits } from "../../model/limits.ts";
 
 // Burst credit is a token bucket, one for CPU and one for memory of each instance. With the
@@ -40,6 +41,12 @@ export interface Credit {
 export function creditCapacity(bounds: Bounds): number {
   if (bounds.max === null || bounds.burst === null) return 0;
   return Math.max(0, bounds.burst - bounds.max) * burstSeconds;
+}
+
+/** What is left, to be shown; null: there is nothing to burst into. */
+export function creditLeft(bounds: Bounds, bucket: Bucket): CreditLeft | null {
+  const capacity = creditCapacity(bounds);
+  return capacity === 0 ? null : { left: Math.min(bucket.credit, capacity), capacity };
 }
 
 function full(bounds: Bounds): Bucket {

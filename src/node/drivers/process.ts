@@ -6,7 +6,7 @@ import { formatDurationMs } from "../../base/units.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { Listen } from "../../model/release.ts";
-import type { Cgroup, CgroupLimits, CgroupTree } from "../cgroup/cgroup.ts";
+import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "../cgroup/cgroup.ts";
 import { isRunning, readStartTicks, signalProcess } from "../linux/identity.ts";
 import type { ExitWatcher, ProcessIdentity } from "../linux/processes.ts";
 import type { Network, NetworkSlot } from "../network/network.ts";
@@ -29,8 +29,8 @@ export const holdsNothing: Held = { slot: null, monitor: null };
 
 export interface ProcessEnd {
   readonly exit: SandboxExit;
-  /** Processes that the kernel killed for lack of memory since the start. */
-  readonly oomKills: number;
+  /** At its end; null when it could not be read. */
+  readonly usage: CgroupUsage | null;
   /** What could not be given back, if anything. */
   readonly problem: string | null;
 }
@@ -157,7 +157,7 @@ class SandboxDriver implements ProcessDriver {
       const exit = await sandbox.exitOf(file);
       const usage = await cgroup.usage().catch(() => null);
       const problem = await this.#giveBack(instance, cgroup, slot).then(() => null, reasonOf);
-      return { exit, oomKills: usage?.oomKills ?? 0, problem };
+      return { exit, usage, problem };
     });
     let known: number | null = null;
     const pid = async (): Promise<number | null> => {

@@ -3,14 +3,9 @@ import type { Result } from "../../../base/result.ts";
 import type { OperationError } from "../../../control/operations.ts";
 import type { IdentityError } from "../../../identity/identity.ts";
 import { emptyRoute, jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
-import {
-  pageQuery,
-  parameters,
-  tokenCreatedSchema,
-  tokenPageSchema,
-  tokenRequestSchema,
-} from "../schemas.ts";
+import { pageQuery, parameters } from "../schemas.ts";
 import type { Services } from "../services.ts";
+import { tokenCreatedSchema, tokenPageSchema, tokenRequestSchema } from "../tokenSchemas.ts";
 import { noBody, nothing } from "./common.ts";
 
 /** Bearer tokens: a secret is shown once, when it is made. */
@@ -46,8 +41,8 @@ export function tokenRoutes({ tokens, settings }: Services): readonly Route[] {
       },
       { status: 201, schema: tokenCreatedSchema },
       async (call) => {
-        const { name, expiresAt } = call.body;
-        const created = await tokens.create({ name, roles: ["admin"], expiresAt });
+        const { name, role, expiresAt } = call.body;
+        const created = await tokens.create({ name, roles: [role], expiresAt });
         return mapped(inOperations(created), ({ token, view }) => ({ token: view, secret: token }));
       },
     ),

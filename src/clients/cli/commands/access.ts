@@ -8,6 +8,11 @@ import { type Failure, usageFailure } from "../failure.ts";
 import { timeText } from "../present.ts";
 import { type ActionOutcome, done, type Session } from "../session.ts";
 
+interface TokenOptions extends CommandOptions {
+  readonly metrics?: boolean;
+  readonly expires?: string;
+}
+
 interface CertificateOptions extends CommandOptions {
   readonly cert: string;
   readonly key: string;
@@ -44,8 +49,9 @@ export function addAccessCommands(program: Command, line: CommandLine): void {
     .command("create")
     .description("make one, and print it this once")
     .argument("<NAME>", "what it is for")
+    .option("--metrics", "it may read /metrics and nothing else")
     .option("--expires <DURATION>", "after which it no longer works, such as 30d; else never");
-  line.act<CommandOptions & { readonly expires?: string }>(create, createToken);
+  line.act<TokenOptions>(create, createToken);
   const revoke = tokens.command("revoke").description("revoke one at once").argument("<ID>");
   line.act(revoke, revokeToken);
 }
@@ -125,8 +131,10 @@ async function listTokens(session: Session): ActionOutcome {
   if (session.asJson) session.printer.json(rows);
   else {
     session.printer.table(
-      ["id", "name", "created", "expires"],
-      rows.map((row) => [row.id, row.name, row.createdAt, row.expiresAt ?? "never"]),
+      ["id", "name", "roles", "created", "expires"],
+      rows.map(({ id, name, roles, createdAt, expiresAt }) => [
+        ...[id, name, roles.join(" "), createdAt, expiresAt ?? "never"],
+      ]),
     );
   }
   return done;
@@ -135,14 +143,15 @@ async function listTokens(session: Session): ActionOutcome {
 async function createToken(
   session: Session,
   [name = ""]: readonly string[],
-  options: { readonly expires?: string },
+  options: TokenOptions,
 ): ActionOutcome {
   const lifetime = options.expires === undefined ? ok(null) : parseDurationMs(options.expires);
   if (!lifetime.ok) return err(usageFailure(`--expires: ${lifetime.error}`));
   const client = await session.client();
   if (!client.ok) return client;
   const expiresAt = lifetime.value === null ? null : session.context.now() + lifetime.value;
-  const created = await client.value.createToken(name, expiresAt);
+  const role = options.metrics === true ? "metrics" : "admin";
+  const created = await client.value.createToken(name, role, expiresAt);
   if (!created.ok) return session.refusal(created.error);
   const { token, secret } = created.value;
   if (session.asJson) session.printer.json({ id: token.id, name: token.name, token: secret });
