@@ -8,6 +8,7 @@ import { AppNames } from "./operations/app-names.ts";
 import * as apps from "./operations/apps.ts";
 import * as certificates from "./operations/certificates.ts";
 import { type Context, type ControlSettings, fromBlobs } from "./operations/context.ts";
+import { costs, KnownCosts } from "./operations/costs.ts";
 import { deploy, rollback } from "./operations/deploy.ts";
 import { setEnv, setSecrets } from "./operations/environment.ts";
 import { logs } from "./operations/logs.ts";
@@ -49,14 +50,22 @@ export function createControl(options: ControlOptions): Control {
   });
   const uidOffsets = new UidOffsets(ledger);
   const appNames = new AppNames(engine.state);
+  const exists = (app: string) => engine.state.snapshot.apps.get(app) !== undefined;
+  const knownCosts = new KnownCosts(wire, exists);
   const context: Context = {
     ...{ ledger, wire, blobs, clock, random, secretBox, settings },
-    ...{ engine, uidOffsets, appNames },
+    ...{ engine, uidOffsets, appNames, knownCosts },
   };
   return {
     operations: operationsOf(context),
-    start: () => engine.start(),
-    close: () => engine.close(),
+    start() {
+      knownCosts.start();
+      return engine.start();
+    },
+    async close() {
+      knownCosts.close();
+      await engine.close();
+    },
   };
 }
 
@@ -86,6 +95,7 @@ function operationsOf(context: Context): Operations {
     scale: (ref, counts) => scale(context, ref, counts),
     setLimits: (ref, limits) => setLimits(context, ref, limits),
     listInstances: (project, app) => apps.listInstances(context, project, app),
+    costs: (ref) => costs(context, ref),
     logs: (ref, query, signal) => logs(context, ref, query, signal),
     exec: (ref, request) => exec(context, ref, request),
     run: (ref, request) => run(context, ref, request),

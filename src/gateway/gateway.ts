@@ -1,6 +1,7 @@
 import type { Clock, Random } from "../base/time.ts";
 import type { Wire } from "../fabric/wire.ts";
 import { type GatewayContext, Sweeper } from "./context.ts";
+import { CostLearning } from "./costs/learning.ts";
 import { defaultGatewayLimits, type GatewayLimits } from "./limits.ts";
 import { openLoadTable } from "./load/table.ts";
 import { noAccessLog, openAccessLog } from "./log/access-log.ts";
@@ -55,6 +56,8 @@ export function startGateway(options: GatewayOptions): Gateway {
   const listeners = new Listeners(context, router, certificates);
   const sync = new RouteSync(options.wire, context, router);
   sync.start();
+  const { wire, clock, id, row } = options;
+  const learning = new CostLearning(wire, clock, id, row, router);
   let closed = false;
   // Until there is a table, connections wait in the kernel's queue rather than see a 404.
   void sync.ready.then(() => {
@@ -75,6 +78,7 @@ export function startGateway(options: GatewayOptions): Gateway {
       context.closing = true;
       await listeners.retire(limits.closeMs);
       sync.close();
+      learning.close();
       sweep.cancel();
       await context.accessLog.close();
     },

@@ -10,6 +10,7 @@ import type { Engine, FirstSteps } from "../engine.ts";
 import type { AppRef, OperationError, OperationErrorCode } from "../operations.ts";
 import type { SecretBox } from "../secrets.ts";
 import type { AppNames } from "./app-names.ts";
+import type { KnownCosts } from "./costs.ts";
 import type { UidOffsets } from "./uid-offsets.ts";
 
 export interface ControlSettings {
@@ -34,6 +35,7 @@ export interface Context {
   readonly engine: Engine;
   readonly uidOffsets: UidOffsets;
   readonly appNames: AppNames;
+  readonly knownCosts: KnownCosts;
 }
 
 export type Refusal = { readonly ok: false; readonly error: OperationError };

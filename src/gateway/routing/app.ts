@@ -2,13 +2,23 @@ import type { Timestamp } from "../../base/time.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute } from "../../model/route.ts";
+import type { AppCosts } from "../../model/wire.ts";
 import { choose } from "../balance/choose.ts";
+import { type RouteClass, RouteClasses } from "../balance/classes.ts";
+import { confidenceMin } from "../balance/learner.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
 import { InstanceState } from "./instance.ts";
 
 /** A request that needs an instance. */
 export interface Waiter {
+  readonly method: string;
+  /** Path and query. */
+  readonly target: string;
+  /** Its class; set when it is placed. */
+  routeClass: RouteClass | null;
+  /** What it counts in the load table while it is in flight. */
+  costUs: number;
   /** When it gives up waiting; set once, at its first hold. */
   holdUntil: Timestamp | null;
   dispatch(instance: InstanceState): void;
@@ -31,10 +41,16 @@ export interface AppHost {
   wake(instance: InstanceState): Promise<WakeAnswer>;
   isQuiesced(instance: InstanceId): boolean;
   awoke(instance: InstanceId): void;
+  /** An instance of an app in use is in the table now, or no longer. */
+  opened(instance: InstanceState): void;
+  closed(instance: InstanceState): void;
   /** Its numbers changed since they were last published. */
   touched(instance: InstanceState): void;
 }
 
+/** What a request is reckoned to cost before anything is known; only ratios matter. */
+const costUsAtFirst = 1000;
+const costUsMax = 1e9;
 const wakeRetryMs = 250;
 const wakeRefusedMs = 1000;
 
@@ -53,6 +69,10 @@ export class AppState {
   private readonly instances = new Map<InstanceId, InstanceState>();
   private readonly waiting = new Set<Waiter>();
   private readonly candidates: InstanceState[] = [];
+  private readonly classes = new RouteClasses();
+  private meanUs = costUsAtFirst;
+  private placesByCost = false;
+  private readonly random: () => number;
   private retryScheduled = false;
   /** Why the last wake came to nothing, for those whose time runs out. */
   private trouble: string | null = null;
@@ -61,6 +81,7 @@ export class AppState {
     this.host = host;
     this.key = key;
     this.route = route;
+    this.random = () => host.context.random.next();
     this.update(route);
   }
 
@@ -79,13 +100,16 @@ export class AppState {
       if (known !== undefined) known.update(entry);
       else {
         const { context, table } = this.host;
-        this.instances.set(entry.instance, new InstanceState(context, table, entry));
+        const made = new InstanceState(context, table, this.key, entry);
+        this.instances.set(entry.instance, made);
+        this.host.opened(made);
       }
     }
     for (const [id, instance] of this.instances) {
       if (listed.has(id)) continue;
       instance.drain();
       this.instances.delete(id);
+      this.host.closed(instance);
     }
     if (route === null) {
       this.refuseAll(503, "The app was removed while the request waited.");
@@ -94,12 +118,26 @@ export class AppState {
     if (this.waiting.size > 0) this.pump();
   }
 
-  instance(id: InstanceId): InstanceState | undefined {
-    return this.instances.get(id);
+  /** Takes over what is known of its requests' costs. */
+  applyCosts(costs: AppCosts): void {
+    this.placesByCost = costs.sure;
+    this.meanUs = costs.meanUs > 0 ? costs.meanUs : costUsAtFirst;
+    for (const { name, costUs, confidence } of costs.classes) {
+      const routeClass = this.classes.adopt(name);
+      if (routeClass.name !== name) continue;
+      routeClass.costUs = confidence >= confidenceMin ? costUs : null;
+    }
+  }
+
+  private costOf(waiter: Waiter): number {
+    waiter.routeClass ??= this.classes.of(waiter.method, waiter.target);
+    const costUs = waiter.routeClass.present.costUs ?? this.meanUs;
+    return Math.min(costUsMax, Math.max(1, Math.round(costUs)));
   }
 
   place(waiter: Waiter): void {
-    const target = this.pick();
+    waiter.costUs = this.costOf(waiter);
+    const target = this.pick(waiter);
     if (target !== null) waiter.dispatch(target);
     else this.hold(waiter);
   }
@@ -109,13 +147,13 @@ export class AppState {
     this.waiting.delete(waiter);
   }
 
-  began(instance: InstanceState): void {
-    instance.began(this.host.context.clock.now());
+  began(instance: InstanceState, waiter: Waiter): void {
+    instance.began(this.host.context.clock.now(), waiter.costUs);
     this.host.touched(instance);
   }
 
-  ended(instance: InstanceState): void {
-    instance.ended(this.host.context.clock.now());
+  ended(instance: InstanceState, waiter: Waiter): void {
+    instance.ended(this.host.context.clock.now(), waiter.costUs);
     this.host.touched(instance);
     if (this.waiting.size > 0) this.pump();
   }
@@ -129,7 +167,7 @@ export class AppState {
     } else waiter.refuse(503, `The app could not be started: ${cause}.`, 5);
   }
 
-  private pick(): InstanceState | null {
+  private pick(waiter: Waiter): InstanceState | null {
     const { context } = this.host;
     const { candidates } = this;
     const now = context.clock.now();
@@ -141,8 +179,9 @@ export class AppState {
       candidates.push(instance);
     }
     if (candidates.length <= 1) return candidates[0] ?? null;
-    for (const candidate of candidates) candidate.weigh(now);
-    return candidates[choose(candidates, () => context.random.next())] ?? null;
+    const costUs = this.placesByCost ? waiter.costUs : null;
+    for (const candidate of candidates) candidate.weigh(now, costUs, this.meanUs);
+    return candidates[choose(candidates, this.random)] ?? null;
   }
 
   private hold(waiter: Waiter): void {
@@ -160,7 +199,7 @@ export class AppState {
   /** Gives held requests, oldest first, to instances that can take them. */
   private pump(): void {
     for (const waiter of this.waiting) {
-      const target = this.pick();
+      const target = this.pick(waiter);
       if (target === null) break;
       this.waiting.delete(waiter);
       waiter.dispatch(target);
