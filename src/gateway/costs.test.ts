@@ -126,7 +126,7 @@ test("several gateways: one learns, all reckon the same, and a successor goes on
       const instances = [{ instance: "i1" as InstanceId, ...sample }];
       const cpu: NodeCpu = { node: "n1" as NodeName, epoch: "e", sequence: step, instances };
       wire.publish(subjects.nodeCpu(cpu.node), cpu as never);
-      await clock.advance(1000);
+      await clock.run(1000);
     }
   };
   const costOf = ({ costs }: (typeof gateways)[0], name: string) =>

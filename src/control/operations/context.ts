@@ -10,7 +10,7 @@ import type { Engine, FirstSteps } from "../engine.ts";
 import type { AppRef, OperationError, OperationErrorCode } from "../operations.ts";
 import type { SecretBox } from "../secrets.ts";
 import type { AppNames } from "./app-names.ts";
-import type { KnownCosts } from "./costs.ts";
+import type { KnownCosts } from "./known-costs.ts";
 import type { UidOffsets } from "./uid-offsets.ts";
 
 export interface ControlSettings {
