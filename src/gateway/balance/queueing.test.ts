@@ -37,7 +37,7 @@ function simulate(makeRule: (random: () => number) => Rule, seed: number) {
   }));
   const latencies: number[] = [];
   const perMs = (0.8 * servers * cores * 1000) / ((100 * cheapUs + dearUs) / 101);
-  for (let now = 0; now < 200_000; now -= Math.log(1 - random()) / perMs) {
+  for (let now = 0; now < 200_000; now += -Math.log(1 - random()) / perMs) {
     for (const server of list) {
       while ((server.queue[0]?.endsAt ?? Number.POSITIVE_INFINITY) <= now) {
         server.endedUs = (server.endedUs + (server.queue.shift()?.costUs ?? 0)) | 0;
