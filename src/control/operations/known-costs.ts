@@ -1,14 +1,18 @@
 import type { Subscription, Wire } from "../../fabric/wire.ts";
 import { type AppCosts, type CostsMessage, subjects } from "../../model/wire.ts";
 
+/** With more, those of apps that are no more go. */
+const keptMaxAtFirst = 1000;
+
 /** What the gateways published last of each app, kept for those who ask. */
 export class KnownCosts {
   readonly #wire: Wire;
   readonly #byApp = new Map<string, AppCosts>();
   readonly #exists: (app: string) => boolean;
+  #keptMax = keptMaxAtFirst;
   #subscription: Subscription | null = null;
 
-  /** @param exists whether there is an app of this key: of others nothing is kept. */
+  /** @param exists whether there is an app of this key. */
   constructor(wire: Wire, exists: (app: string) => boolean) {
     this.#wire = wire;
     this.#exists = exists;
@@ -18,11 +22,10 @@ export class KnownCosts {
     this.#subscription = this.#wire.subscribe(subjects.costs, ({ payload }) => {
       const costs = payload as unknown as CostsMessage;
       if (costs.app === null) return;
-      const isNew = !this.#byApp.has(costs.app);
       this.#byApp.set(costs.app, costs);
-      // What is removed is dropped when something comes; there is never more than was in use.
-      if (isNew)
-        for (const app of this.#byApp.keys()) if (!this.#exists(app)) this.#byApp.delete(app);
+      if (this.#byApp.size <= this.#keptMax) return;
+      for (const app of this.#byApp.keys()) if (!this.#exists(app)) this.#byApp.delete(app);
+      this.#keptMax = Math.max(keptMaxAtFirst, 2 * this.#byApp.size);
     });
     this.#wire.publish(subjects.costsWanted, null);
   }

@@ -63,7 +63,10 @@ export class CostLearning {
       }),
       wire.subscribe(subjects.costsWanted, () => this.tellAll()),
       wire.onConnection((connected) => {
-        if (connected) wire.publish(subjects.costsWanted, null);
+        if (!connected) return;
+        // Who came back may have missed what others said, and they what it said.
+        wire.publish(subjects.costsWanted, null);
+        this.tellAll();
       }),
     ];
   }
