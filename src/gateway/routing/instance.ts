@@ -133,7 +133,7 @@ export class InstanceState implements Candidate, Member {
     return this.wakeRefused !== null && this.wakeRefused.until > now;
   }
 
-  /** As one that keys belong to: the cores its route promises, as a passing ceiling moves no key. */
+  /** As one that keys belong to: the cores its route promises; a passing ceiling moves no key. */
   get weight(): number {
     return this.routeCores;
   }
