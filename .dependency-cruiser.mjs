@@ -44,7 +44,11 @@ const owners = [
   ["@hono/zod-openapi", "api/", "schemas of requests are the API's; inside, types suffice"],
   ["zod", "api/", "schemas of requests are the API's; inside, types suffice"],
   ["bun:sqlite", "fabric/sqlite/", "the ledger is the only database"],
-  ["bun:ffi", "(?:node/(?:linux|cgroup|network|sandbox)|gateway/load|up)/", "the kernel's door"],
+  [
+    "bun:ffi",
+    "(?:node/(?:linux|cgroup|network|sandbox|volume)|gateway/load|up)/",
+    "the kernel's door",
+  ],
 ];
 
 /** Code that only tests run. */

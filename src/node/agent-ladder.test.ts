@@ -37,8 +37,17 @@ async function isFrozen(cloud: Cloud, { instance }: Assignment): Promise<boolean
   return before !== undefined && (await usedUs()) === before;
 }
 
+/** A gateway that says what it is told to. */
+function gatewayOf(cloud: Cloud): { inFlight: number } {
+  const said = { inFlight: 0 };
+  cloud.gateways.push("g1");
+  cloud.wire.respond(subjects.gatewayQuiesce("g1"), async () => ({ ...said, lastRequestAt: null }));
+  return said;
+}
+
 test("an idle app freezes, thaws as the same process, and is stopped in the end", async () => {
   const cloud = await startCloud();
+  const gateway = gatewayOf(cloud);
   const ladder = { ...fetchApp, keepAwake: false, freezeMs: 200 };
   const assignment = await deploy(
     cloud,
@@ -50,6 +59,7 @@ test("an idle app freezes, thaws as the same process, and is stopped in the end"
   const frozen = await reach(cloud, assignment, "frozen");
   expect(frozen.pid).toBe(first.pid);
   await until("it stands still", async () => (await isFrozen(cloud, assignment)) === true);
+  gateway.inFlight = 1;
   const reply = await wake(cloud, assignment);
   if (!reply.ok) throw new Error(reply.reason);
   expect(reply.endpoint).toEqual(first.endpoint as Endpoint);
@@ -57,6 +67,7 @@ test("an idle app freezes, thaws as the same process, and is stopped in the end"
   expect((await phaseOf(cloud, assignment))?.state).toBe("running");
   await Bun.sleep(20);
   expect(Number(await get(reply.endpoint))).toBeGreaterThan(before);
+  gateway.inFlight = 0;
   await reach(cloud, assignment, "frozen");
   // Limits may change and its use is read while it is frozen.
   const memory = { min: null, max: 1024 ** 3, burst: null };

@@ -11,7 +11,8 @@ const options = {
   internet: { type: "boolean", default: false },
 } as const;
 
-const usage = `usage: npm run rig -- [--cpus N] [--memory MIB] [--minutes N] [--internet] [COMMAND…]`;
+const usage =
+  "usage: npm run rig -- [--cpus N] [--memory MIB] [--minutes N] [--internet] [COMMAND…]";
 
 function readArguments() {
   const argv = process.argv.slice(2);

@@ -17,13 +17,15 @@ export const apiMsMax = 100;
 const windowMs = 400;
 const settleMs = 300;
 const rounds = 3;
-/** Cores that idle while only the neighbour is asked: what others leave of this machine. */
-const idleMin = 0.35 * availableParallelism();
+/** Part of all cores that idles while only the neighbour is asked. */
+const idleMin = 0.3;
 
 export interface Pressure {
   /** Medians over the windows. */
   readonly neighbourMs: { readonly without: number; readonly during: number };
   readonly apiMs: { readonly without: number; readonly during: number };
+  /** Whether enough of the machine idled without the probe: else it is no judge of a slowdown. */
+  readonly isQuiet: boolean;
 }
 
 /** What the probe reports from inside the app of this runtime. */
@@ -56,34 +58,31 @@ export async function refusedInside(stage: Stage, probe: Probe, runtime: Runtime
 
 /**
  * Measures with and without the probe in turn, so that what else the machine does weighs on
- * both. A pair counts when the machine was otherwise quiet; twice as many are asked for when
- * the bound seems broken. Null: it never was quiet for long enough, until `deadline`.
+ * both; once more, with three times as many windows, when the bound seems broken on a quiet
+ * machine.
  */
 export async function measure(
   stage: Stage,
   watch: Watch,
   probe: Probe,
   runtime: Runtime,
-  deadline: number,
-): Promise<Pressure | null> {
+): Promise<Pressure> {
   const without: Window[] = [];
   const during: Window[] = [];
   let wanted = rounds;
+  let idleS = 0;
   for (;;) {
-    const idle = idleTime();
-    const before = await windowOf(() => Bun.sleep(windowMs));
-    const isQuiet = idleTime() - idle >= idleMin * ((before.to - before.from) / 1000);
-    if (isQuiet) {
-      without.push(before);
-      during.push(await windowOf(() => press(stage, probe, runtime)));
-      await Bun.sleep(settleMs);
-    } else if (performance.now() > deadline) {
-      return null;
-    }
+    const idleBefore = idleTime();
+    without.push(await windowOf(() => Bun.sleep(windowMs)));
+    idleS += idleTime() - idleBefore;
+    during.push(await windowOf(() => press(stage, probe, runtime)));
+    await Bun.sleep(settleMs);
     if (without.length < wanted) continue;
-    const pressure = pressureIn(watch, without, during);
-    if (holds(pressure, probe) || wanted > rounds) return pressure;
-    wanted = 3 * rounds;
+    const coreS = (availableParallelism() * without.length * windowMs) / 1000;
+    const isQuiet = idleS >= idleMin * coreS;
+    const pressure = { ...pressureIn(watch, without, during), isQuiet };
+    if (holds(pressure, probe) || !isQuiet || wanted > rounds) return pressure;
+    wanted = 4 * rounds;
   }
 }
 
@@ -111,7 +110,11 @@ async function windowOf(act: () => Promise<void>): Promise<Window> {
   return { from, to: performance.now() };
 }
 
-function pressureIn(watch: Watch, without: readonly Window[], during: readonly Window[]): Pressure {
+function pressureIn(
+  watch: Watch,
+  without: readonly Window[],
+  during: readonly Window[],
+): Omit<Pressure, "isQuiet"> {
   return {
     neighbourMs: {
       without: median(without.map((window) => watch.neighbourP99Ms([window]))),

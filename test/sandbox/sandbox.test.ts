@@ -10,8 +10,6 @@ import { openWatch, type Watch } from "./watch.ts";
 // Forty hostile probes, each run as an ordinary app in three runtimes, beside a neighbour; and
 // each once without a sandbox, where it must succeed.
 
-/** Spent on waiting for a quiet machine at most, all probes together. */
-const waitForQuietMs = 20_000;
 const measureTimeoutMs = 120_000;
 
 let stage: Stage;
@@ -50,22 +48,21 @@ describe.each([...runtimes])("in an app on %s it is refused", (runtime) => {
 
 describe("a neighbour is as fast as without it", () => {
   let watch: Watch;
-  let deadline = 0;
   beforeAll(() => {
     watch = openWatch(stage);
-    deadline = performance.now() + waitForQuietMs;
   });
   afterAll(() => watch.stop());
 
   const lasting = named.filter(([, { group }]) => group !== "supply");
   test.each(lasting)(
     "%s",
-    async (title, probe) => {
-      const pressure = await measure(stage, watch, probe, "native", deadline);
+    async (_, probe) => {
+      const pressure = await measure(stage, watch, probe, "native");
       expect(watch.takeErrors()).toEqual([]);
       expect(isAlive(stage.neighbourPid)).toBe(true);
-      if (pressure === null) return console.warn(`not measured, the machine is busy: ${title}`);
-      expect({ pressure, held: holds(pressure, probe) }).toMatchObject({ held: true });
+      const held = holds(pressure, probe);
+      if (!held && !pressure.isQuiet) console.warn("no judgement, the machine is busy:", pressure);
+      expect({ pressure, held: held || !pressure.isQuiet }).toMatchObject({ held: true });
     },
     measureTimeoutMs,
   );

@@ -19,6 +19,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { Cloud, repository } from "../harness/cloud.ts";
 import { freePorts, isAlive } from "../harness/host.ts";
+import { becomeHeavy } from "./heavy.ts";
 import type { Surroundings } from "./probes.ts";
 
 export const runtimes = ["native", "node", "bun"] as const;
@@ -69,7 +70,9 @@ export function compile(directory: string): void {
 }
 
 export async function openStage(chosen: readonly Runtime[]): Promise<Stage> {
+  const heavy = becomeHeavy();
   const cloud = await Cloud.start();
+  heavy.raise(cloud.id());
   const programs = mkdtempSync(join(cloud.scratch, "programs-"));
   chmodSync(programs, 0o755);
   compile(programs);
@@ -85,7 +88,9 @@ export async function openStage(chosen: readonly Runtime[]): Promise<Stage> {
     canaries: () => host.canaries(neighbourPid),
     async close() {
       host.close();
-      return await cloud.stop();
+      const left = await cloud.stop();
+      heavy.close();
+      return left;
     },
   };
 }

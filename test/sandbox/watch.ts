@@ -1,6 +1,5 @@
 // Asks the neighbour and the API all the time, and tells how long answers took in windows.
 
-import { constants, setPriority } from "node:os";
 import { quantile, request } from "../harness/http.ts";
 import type { Stage } from "./stage.ts";
 
@@ -28,8 +27,6 @@ const neighbourPauseMs = 2;
 const apiPauseMs = 20;
 
 export function openWatch(stage: Stage): Watch {
-  // Whoever measures must not wait for a core itself.
-  setPriority(process.pid, constants.priority.PRIORITY_HIGH);
   const { cloud, neighbour } = stage;
   const samples = { neighbour: [] as Sample[], api: [] as Sample[] };
   let errors: string[] = [];
@@ -66,7 +63,6 @@ export function openWatch(stage: Stage): Watch {
     async stop() {
       going = false;
       await Promise.all(loops);
-      setPriority(process.pid, constants.priority.PRIORITY_NORMAL);
     },
   };
 }

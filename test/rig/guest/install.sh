@@ -18,7 +18,7 @@ mv "kernel/lib/modules/$release" /lib/modules/
 depmod "$release"
 mv "kernel/boot/vmlinuz-$release" /boot/vmlinuz
 
-mkdir -p first/bin first/dev first/proc first/root
+mkdir -p first/bin first/dev first/proc first/disk
 cp /bin/busybox first/bin/
 modprobe -aS "$release" --show-depends virtio_pci virtio_blk | awk '!seen[$2]++ { print $2 }' |
   while read -r module; do
@@ -30,9 +30,9 @@ modprobe -aS "$release" --show-depends virtio_pci virtio_blk | awk '!seen[$2]++ 
   cat first/load
   echo '/bin/busybox mount -t devtmpfs devtmpfs /dev'
   echo 'until [ -b /dev/vda ] && [ -b /dev/vdb ]; do /bin/busybox usleep 10000; done'
-  echo '/bin/busybox mount -t ext4 -o noatime /dev/vda /root'
-  echo '/bin/busybox mount -o move /dev /root/dev'
-  echo 'exec /bin/busybox switch_root /root /sbin/rig-init'
+  echo '/bin/busybox mount -t ext4 -o noatime /dev/vda /disk'
+  echo '/bin/busybox mount -o move /dev /disk/dev'
+  echo 'exec /bin/busybox switch_root /disk /sbin/rig-init'
 } > first/init
 chmod 755 first/init
 cd first
