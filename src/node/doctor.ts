@@ -240,7 +240,7 @@ async function trySandbox(
   cgroups: CgroupTree,
   { network, nameServers }: OpenedNetwork,
 ): Promise<Diagnosis> {
-  const sandbox = openSandbox({ ...shared, nameServers, cgroups, network });
+  const sandbox = openSandbox({ ...shared, shown: [], nameServers, cgroups, network });
   if (!sandbox.ok) return bad("sandbox", sandbox.error, "apt install bubblewrap libseccomp2");
   const scratch = await mkdtemp(join(scratchParent, "lode-doctor-"));
   const missing = await sandbox.value

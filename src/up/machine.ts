@@ -42,7 +42,7 @@ export async function openMachine(
   if (!opened.ok) return opened;
   const { network, nameServers } = opened.value;
   const sandbox = openSandbox({
-    ...{ runDirectory, nameServers, cgroups: cgroups.value, network, clock },
+    ...{ runDirectory, shown: [paths.data], nameServers, cgroups: cgroups.value, network, clock },
   });
   if (!sandbox.ok) return err(sandbox.error);
   return ok({

@@ -89,7 +89,8 @@ export function startChain(request: ChainRequest): LaunchedSandbox {
       });
     const network = networkToEnter(spec, request.childPid);
     const spawnAt = () => (network === null ? spawn() : inNetworkNamespace(network, spawn));
-    const child = request.mounts.within(spawnAt);
+    const sources = spec.binds.map(({ source }) => source);
+    const child = request.mounts.within(sources, spawnAt);
     child.unref();
     // Read before the gate opens: it would wait for the exec that comes then.
     const monitorStartTicks = readStartTicks(child.pid);

@@ -12,18 +12,15 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 test("what sandboxes are shown stays, what lies below something unneeded is not named", () => {
   const points = [
-    ...["/ ext4", "/proc proc", "/sys sysfs", "/sys/fs/cgroup cgroup2", "/dev devtmpfs"],
-    ...["/dev/pts devpts", "/run tmpfs", "/run/lock tmpfs", "/run/lode-abc123 tmpfs"],
-    ...["/run/lode-abc123/disk btrfs", "/run/lode-abc1234 tmpfs", "/proc/sys/fs/x autofs"],
-    ...["/srv/data btrfs", "/tmp tmpfs", "/var/docker/netns/1 nsfs", "/system ext4"],
+    ...["/", "/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", "/run", "/run/lock"],
+    ...["/run/lode-abc123", "/run/lode-abc123/x", "/run/lode-abc1234", "/proc/sys/fs/x", "/tmp"],
+    ...["/srv", "/srv/data", "/srv/data/disk", "/srv/other", "/usr", "/usr/local", "/tmp/x"],
+    ...["/system", "/home"],
   ];
-  const list = points
-    .map((point) => point.split(" "))
-    .map(([path, type]) => `1 2 0:3 / ${path} rw shared:1 - ${type} none rw\n`)
-    .join("");
-  expect(unneededMounts(list, "/run/lode-abc123")).toEqual([
-    ...["/sys", "/dev/pts", "/run/lock", "/run/lode-abc123/disk", "/run/lode-abc1234"],
-    ...["/proc/sys/fs/x", "/var/docker/netns/1"],
+  const list = points.map((path) => `1 2 0:3 / ${path} rw shared:1 - ext4 none rw\n`).join("");
+  expect(unneededMounts(list, ["/run/lode-abc123", "/srv/data"])).toEqual([
+    ...["/sys", "/dev/pts", "/run/lock", "/run/lode-abc1234", "/proc/sys/fs/x", "/srv/other"],
+    ...["/tmp/x", "/system", "/home"],
   ]);
 });
 
@@ -40,38 +37,42 @@ test("a launch has fewer mounts, and the host's own again when these change", as
     return { cancel: () => undefined };
   };
   const clock: Clock = { ...systemClock, after };
-  const mounts = new LaunchMounts("/run/lode-none00", clock);
+  const shown = join(folder, "shown");
+  mkdirSync(shown);
+  const mounts = new LaunchMounts([shown], clock);
   const list = () =>
     Bun.spawnSync(["cat", "/proc/self/mountinfo"]).stdout.toString().trim().split("\n");
   const carryOut = async () => {
     for (const plan of plans.splice(0)) plan();
-    while (mounts.within(list).length >= all.length) await Bun.sleep(5);
+    while (mounts.within([shown], list).length >= all.length) await Bun.sleep(5);
   };
   const before = [readFileSync("/proc/self/mountinfo", "utf8"), process.cwd()];
-  const all = mounts.within(list);
+  const all = mounts.within([shown], list);
   await carryOut();
-  const few = mounts.within(list);
+  const few = mounts.within([shown], list);
   // Threads that this one has started since share its working directory.
   const workers = await Promise.all(Array.from({ length: 4 }, startWorker));
-  expect(mounts.within(list)).toEqual(few);
+  expect(mounts.within([shown], list)).toEqual(few);
   expect(few.length).toBeLessThan(all.length);
   expect(few.some((line) => line.includes(" /sys"))).toBe(false);
   expect([readFileSync("/proc/self/mountinfo", "utf8"), process.cwd()]).toEqual(before);
-  const point = join(folder, "new");
-  mkdirSync(point);
-  expect(mount("none", point, "tmpfs", 0, null).ok).toBe(true);
-  expect(mounts.within(list).some((line) => line.includes(point))).toBe(true);
+  const [inside, beside] = [join(shown, "inside"), join(folder, "beside")];
+  for (const point of [inside, beside]) {
+    mkdirSync(point);
+    expect(mount("none", point, "tmpfs", 0, null).ok).toBe(true);
+  }
+  expect(mounts.within([], list).length).toBe(all.length + 2);
   await carryOut();
-  const next = mounts.within(list);
-  expect(next.some((line) => line.includes(point))).toBe(true);
-  expect(next.length).toBeLessThan(all.length);
+  const next = mounts.within([inside], list).join();
+  expect([next.includes(inside), next.includes(beside)]).toEqual([true, false]);
+  expect(mounts.within([beside], list).length).toBe(all.length + 2);
   expect(() =>
-    mounts.within(() => {
+    mounts.within([], () => {
       throw new Error("of the action");
     }),
   ).toThrow("of the action");
   for (const worker of workers) worker.terminate();
   mounts.close();
-  unmount(point);
+  for (const point of [inside, beside]) unmount(point);
   expect(readFileSync("/proc/self/mountinfo", "utf8")).toBe(before[0] ?? "");
 });

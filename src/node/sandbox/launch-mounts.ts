@@ -1,18 +1,19 @@
 import { ptr } from "bun:ffi";
-import { closeSync, openSync, readFileSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, realpathSync, statSync } from "node:fs";
 import type { Clock, Timer } from "../../base/time.ts";
 import { attempt, cString, describe, libc, must } from "../linux/libc.ts";
 
 // bubblewrap copies the host's mounts and reads the list of them for each mount of its own, so
 // every mount of the host costs a launch 0.05 ms of CPU; a host with containers has a hundred.
-// Launches therefore happen in a mount namespace without those that no sandbox needs:
+// Launches therefore happen in a mount namespace of what sandboxes are shown and nothing else;
+// so it also keeps nobody from unmounting other disks:
 //
 //   absent —a launch—→ planned —a moment later→ current
 //                         ↑                        │ the host's mounts changed (asked at
 //                         └────────────────────────┘ every launch)
 //
-// In any other state than `current` a launch takes the host's mounts as they are: it is slower
-// and otherwise the same. A thread may only change its mount namespace when it shares its working
+// In any other state than `current`, and with a bind of something else, a launch takes the host's
+// mounts as they are: it is slower and otherwise the same. A thread may only change its mount namespace when it shares its working
 // directory with no other. It does with each that it starts, so it takes one of its own whenever
 // it goes or comes back.
 
@@ -23,8 +24,12 @@ const ownMounts = "/proc/thread-self/mountinfo";
 /** Changes come in groups. */
 const planDelayMs = 1000;
 
+/** What bubblewrap uses of the host: itself and the system's files, and where it begins. */
+const systemPlaces = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+const usedPlaces = ["/proc", "/dev", "/tmp"];
+
 export class LaunchMounts {
-  readonly #runDirectory: string;
+  readonly #shown: readonly string[];
   readonly #clock: Clock;
   /** The host's list, which says whether it changed. */
   readonly #watched = openSync(ownMounts, "r");
@@ -32,19 +37,27 @@ export class LaunchMounts {
   #timer: Timer | null = null;
   #closed = false;
 
-  constructor(runDirectory: string, clock: Clock) {
-    this.#runDirectory = runDirectory;
+  /** @param shown directories whose files sandboxes are shown */
+  constructor(shown: readonly string[], clock: Clock) {
+    this.#shown = shown;
     this.#clock = clock;
   }
 
-  /** Runs `action`, which must be synchronous: a process that it spawns has these mounts. */
-  within<Value>(action: () => Value): Value {
+  /**
+   * Runs `action`, which must be synchronous: a process that it spawns has these mounts.
+   *
+   * @param sources files of the host that it must find
+   */
+  within<Value>(sources: readonly string[], action: () => Value): Value {
     if (this.#namespace !== null && this.#hostChanged()) this.#forget();
     if (this.#namespace === null) {
       this.#plan();
       return action();
     }
-    return inNamespace(this.#namespace, action);
+    const found = sources.map(identify);
+    const isWhole = (): boolean => sources.every((source, at) => identify(source) === found[at]);
+    const done = inNamespace(this.#namespace, () => (isWhole() ? { value: action() } : null));
+    return done === null ? action() : done.value;
   }
 
   close(): void {
@@ -65,7 +78,7 @@ export class LaunchMounts {
   async #make(): Promise<void> {
     this.#hostChanged();
     // Not allowed here: launches go on with the host's mounts.
-    const made = await makeNamespace(this.#runDirectory).catch(() => null);
+    const made = await makeNamespace(this.#shown).catch(() => null);
     this.#timer = null;
     if (this.#closed && made !== null) closeSync(made);
     else this.#namespace = made;
@@ -91,8 +104,8 @@ export class LaunchMounts {
  * Null in a changed root, whose files would lie elsewhere in it. Another process makes it, as
  * each unmount waits for the kernel, milliseconds on a busy machine.
  */
-async function makeNamespace(runDirectory: string): Promise<number | null> {
-  const unneeded = unneededMounts(readFileSync(ownMounts, "utf8"), runDirectory);
+async function makeNamespace(shown: readonly string[]): Promise<number | null> {
+  const unneeded = unneededMounts(readFileSync(ownMounts, "utf8"), shown.map(resolve));
   const script = 'umount -l -- "$@"; echo; read -r end';
   const command = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", script, "sh"];
   const maker = Bun.spawn([...command, ...unneeded], {
@@ -113,24 +126,36 @@ async function makeNamespace(runDirectory: string): Promise<number | null> {
 }
 
 /**
- * Mount points of the host that no sandbox is shown anything of, without those below others:
- * all of /sys, what lies below /dev, /proc and /run (but not the run directory), and network
- * namespaces that are held by a mount.
+ * Mount points that no sandbox is shown anything of, without those below others. Shown are the
+ * system's files and what lies in `shown`, with all that is mounted there.
  *
  * @param list as /proc/PID/mountinfo has it
  */
-export function unneededMounts(list: string, runDirectory: string): readonly string[] {
+export function unneededMounts(list: string, shown: readonly string[]): readonly string[] {
+  const whole = [...systemPlaces, ...shown];
   const found: string[] = [];
   for (const line of list.trim().split("\n")) {
-    const [left = "", right = ""] = line.split(" - ");
-    const path = left.split(" ")[4] ?? "/";
-    const isNeeded = isAtOrBelow(runDirectory, path) || path === "/proc" || path === "/dev";
-    const places = ["/sys", "/dev", "/proc", "/run"];
-    const isPlaced = places.some((place) => isAtOrBelow(path, place));
-    if (isNeeded || !(isPlaced || right.startsWith("nsfs "))) continue;
-    if (!found.some((other) => isAtOrBelow(path, other))) found.push(path);
+    const path = line.split(" ")[4] ?? "/";
+    const isAbove = [...whole, ...usedPlaces].some((place) => isAtOrBelow(place, path));
+    const isInside = whole.some((place) => isAtOrBelow(path, place));
+    if (isAbove || isInside || found.some((other) => isAtOrBelow(path, other))) continue;
+    found.push(path);
   }
   return found;
+}
+
+/** Without symbolic links, as far as it exists. */
+function resolve(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
+function identify(path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found === undefined ? "" : `${found.dev} ${found.ino}`;
 }
 
 function isAtOrBelow(path: string, directory: string): boolean {

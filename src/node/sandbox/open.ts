@@ -15,6 +15,8 @@ import { childPidOf, exitOf } from "./status.ts";
 export interface OpenSandboxOptions {
   /** The cloud's run directory; made with mode 0711 when absent, so that apps can pass it. */
   readonly runDirectory: string;
+  /** Directories that most of what sandboxes are shown lies in; others only cost time. */
+  readonly shown: readonly string[];
   /** Addresses that sandboxes find in their resolv.conf. */
   readonly nameServers: readonly string[];
   /** For the self-test, which goes through the whole chain. */
@@ -38,7 +40,7 @@ export function openSandbox(options: OpenSandboxOptions): Result<Sandbox, string
   const etcDirectory = `${runDirectory}/etc`;
   makeEtc(etcDirectory, options.nameServers);
   const host = viewHost(bubblewrap, etcDirectory);
-  const mounts = new LaunchMounts(runDirectory, options.clock);
+  const mounts = new LaunchMounts([runDirectory, ...options.shown], options.clock);
   const shared = { host, mounts, seccompFile };
   const sandbox: Sandbox = {
     launch: async (spec, cgroup, io) => startChain({ ...shared, spec, cgroup, io, childPid: null }),

@@ -54,7 +54,9 @@ beforeAll(async () => {
   const after = (delayMs: number, callback: () => void) =>
     systemClock.after(delayMs > 1000 ? delayMs : 0, callback);
   const clock = { ...systemClock, after };
-  sandbox = must(openSandbox({ ...shared, clock, nameServers, cgroups, network }));
+  sandbox = must(
+    openSandbox({ ...shared, clock, shown: [directory], nameServers, cgroups, network }),
+  );
 });
 
 afterAll(async () => {
@@ -403,7 +405,7 @@ test("sandboxes are in a session of their own and outlive a killed lode", async 
       io: { statusFile, stdin: null, stdout: null, stderr: null },
       childPid: null,
     })};
-    const mounts = { within: (action) => action() };
+    const mounts = { within: (_, action) => action() };
     console.log(JSON.stringify(startChain({ ...request, mounts })));
     process.kill(process.pid, "SIGKILL");`,
   );

@@ -97,7 +97,9 @@ export async function openHost(paths: CloudPaths) {
   const events = must(openKernelEvents());
   const cgroups = must(openCgroupTree({ cloud, runDirectory, clock, events }));
   const exits = createExitWatcher(events);
-  const sandbox = must(openSandbox({ runDirectory, nameServers, cgroups, network, clock }));
+  const sandbox = must(
+    openSandbox({ runDirectory, shown: [paths.data], nameServers, cgroups, network, clock }),
+  );
   return {
     ...{ cgroups, sandbox, exits, network },
     async close(): Promise<void> {

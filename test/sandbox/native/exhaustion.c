@@ -206,7 +206,8 @@ static void log_flood(void) {
     if (count <= 0) break;
     got += count;
   }
-  took("%zu bytes of log", got);
+  if (got == 0) took("broken: no log at all");
+  else took("%zu bytes of log", got);
 }
 
 static void kernel_objects(void) {
