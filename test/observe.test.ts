@@ -48,7 +48,7 @@ afterAll(async () => {
 
 describe("requests with one key", () => {
   const names = Array.from({ length: 30 }, (_, index) => `room-${index}`);
-  const toml = '[http]\naffinity = "header:x-room"\n[scale]\nmin = 3\nmax = 3\n';
+  const toml = '[http]\naffinity = "header:x-room"\n';
 
   const ask = async (room: string) => {
     const answer = await cloud.get("rooms", "/", { headers: { "X-Room": room } });
@@ -71,6 +71,8 @@ describe("requests with one key", () => {
 
   beforeAll(async () => {
     await cloud.deploy(await cloud.folder({ "index.ts": rooms, "lode.toml": toml }), "rooms");
+    await cloud.ok(["scale", "rooms=3"]);
+    await until("three run", async () => (await runningPids()).length === 3);
   }, 60_000);
 
   test("meet in one of three instances, whichever connection and gateway they come by", async () => {
