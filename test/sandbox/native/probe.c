@@ -1,7 +1,7 @@
 // Runs one probe in a process of its own, as a program, as an HTTP server (an app in itself),
 // or as a library inside another runtime.
 //
-//   probe run ID name=value…     prints the report
+//   probe run ID name=value…     prints the report, to descriptor $REPORT_TO when that is set
 //   probe serve                  answers GET /ID?name=value&… on PORT
 //   probe listen ADDRESS PORT    accepts connections, for control runs
 
@@ -178,7 +178,7 @@ int main(int count, char **words) {
     for (int at = 2; at < count && used + strlen(words[at]) + 2 < sizeof line; at++)
       used += strlen(strcpy(line + used, words[at])) + 1;
     probe_run(line, text, sizeof text);
-    fputs(text, stdout);
+    dprintf(getenv("REPORT_TO") == NULL ? 1 : atoi(getenv("REPORT_TO")), "%s", text);
     return 0;
   }
   if (count == 2 && strcmp(words[1], "effective") == 0) {
