@@ -86,11 +86,14 @@ test("an app that never comes up fails with the reason and its last lines", asyn
   const local = await deploy(
     cloud,
     "local",
-    { "server.js": nodeServer },
     {
-      command: { kind: "shell", line: "HOST=127.0.0.1 node server.js" },
+      "server.py":
+        "import socket, time\ns = socket.create_server(('127.0.0.1', 8080))\ntime.sleep(60)",
+    },
+    {
+      command: { kind: "shell", line: "exec python3 -S server.py" },
       listen: "tcp",
-      timeoutMs: 2500,
+      timeoutMs: 3000,
     },
   );
   const unreachable = await reach(cloud, local, "failed");
