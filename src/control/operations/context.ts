@@ -11,7 +11,6 @@ import type { Meters } from "../metrics/meters.ts";
 import type { AppRef, OperationError, OperationErrorCode } from "../operations.ts";
 import type { SecretBox } from "../secrets.ts";
 import type { AppNames } from "./app-names.ts";
-import type { KnownCosts } from "./known-costs.ts";
 import type { UidOffsets } from "./uid-offsets.ts";
 
 export interface ControlSettings {
@@ -37,7 +36,6 @@ export interface Context {
   readonly uidOffsets: UidOffsets;
   readonly appNames: AppNames;
   readonly meters: Meters;
-  readonly knownCosts: KnownCosts;
 }
 
 export type Refusal = { readonly ok: false; readonly error: OperationError };

@@ -17,14 +17,12 @@ const appsShownMax = 200;
 const quietAppsMax = 1000;
 
 export async function metrics(context: Context): Outcome<readonly MetricFamily[]> {
-  const { engine, meters, knownCosts, settings } = context;
+  const { engine, meters, settings } = context;
   const { apps } = engine.state.snapshot;
   meters.keep((app) => apps.get(app) !== undefined);
   const statuses = engine.observer.statuses();
   const count = [...apps.entries()].filter(([, { app }]) => app !== null).length;
-  const costsOf = (app: string) => knownCosts.of(app);
-  const present = { version: settings.version, apps: count, statuses, costsOf };
-  return ok(metricFamilies(meters, present));
+  return ok(metricFamilies(meters, { version: settings.version, apps: count, statuses }));
 }
 
 /** Requests of every instance at one moment. */

@@ -18,7 +18,6 @@ const droppedFromResponse = flags([
   fieldId.upgrade,
   fieldId.keepAlive,
   fieldId.hop,
-  fieldId.cost,
 ]);
 
 function flags(ids: readonly number[]): Uint8Array {

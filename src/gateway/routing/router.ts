@@ -1,9 +1,8 @@
 import type { Timestamp } from "../../base/time.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
-import type { AppCosts, GatewayFinished, GatewayLoad, NodeCpu } from "../../model/wire.ts";
+import type { GatewayLoad } from "../../model/wire.ts";
 import type { GatewayContext } from "../context.ts";
-import type { Counts } from "../costs/learning.ts";
 import type { LoadTable } from "../load/table.ts";
 import { Traffic } from "../metrics/traffic.ts";
 import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
@@ -17,7 +16,7 @@ interface Entry {
 }
 
 /** The route table as this gateway holds it; a host is found in one look-up. */
-export class Router implements AppHost, Counts {
+export class Router implements AppHost {
   readonly context: GatewayContext;
   readonly table: LoadTable;
   readonly traffic = new Traffic();
@@ -28,12 +27,8 @@ export class Router implements AppHost, Counts {
   /** Far more is in flight or waits than was last published. */
   onSurge: () => void = () => {};
 
-  readonly costs: Map<string, AppCosts> = new Map();
-
   private readonly entries = new Map<string, Entry>();
   private readonly hosts = new Map<string, Entry>();
-  /** Of apps that had a request here. */
-  private readonly instances = new Map<InstanceId, InstanceState>();
   private readonly quiesced = new Set<InstanceId>();
   private readonly changed = new Set<InstanceState>();
   private readonly holding = new Set<AppState>();
@@ -53,34 +48,11 @@ export class Router implements AppHost, Counts {
   find(host: string): AppState | null {
     const entry = this.hosts.get(host);
     if (entry === undefined) return null;
-    entry.state ??= this.openApp(entry);
-    return entry.state;
-  }
-
-  private openApp(entry: Entry): AppState {
-    const state = new AppState(this, entry.key, entry.route);
-    const costs = this.costs.get(entry.key);
-    if (costs !== undefined) state.applyCosts(costs);
-    this.traffic.know(state);
-    return state;
-  }
-
-  applyCosts(costs: AppCosts): void {
-    const entry = this.entries.get(costs.app);
-    if (entry === undefined) return;
-    this.costs.set(costs.app, costs);
-    entry.state?.applyCosts(costs);
-  }
-
-  cut({ epoch, instances }: NodeCpu): GatewayFinished["instances"] {
-    const parts: GatewayFinished["instances"][number][] = [];
-    for (const { instance: id, sample, coresMax } of instances) {
-      const found = this.instances.get(id);
-      if (found === undefined) continue;
-      const { app, inFlight } = found;
-      parts.push({ instance: id, app, inFlight, ...found.cut(epoch, sample, coresMax) });
+    if (entry.state === null) {
+      entry.state = new AppState(this, entry.key, entry.route);
+      this.traffic.know(entry.state);
     }
-    return parts;
+    return entry.state;
   }
 
   applySnapshot(table: RouteTable): void {
@@ -120,7 +92,6 @@ export class Router implements AppHost, Counts {
     }
     if (route === null) {
       this.entries.delete(key);
-      this.costs.delete(key);
       known?.state?.update(null);
       if (known?.state != null) this.traffic.forget(known.state);
       return;
@@ -144,10 +115,13 @@ export class Router implements AppHost, Counts {
   /** Sends nothing more to the instance until a wake request says that it is awake. */
   quiesce(id: InstanceId): { inFlight: number; lastRequestAt: Timestamp | null } {
     this.quiesced.add(id);
-    const instance = this.instances.get(id);
-    if (instance === undefined) return { inFlight: 0, lastRequestAt: null };
-    instance.pool.closeIdle();
-    return { inFlight: instance.inFlight, lastRequestAt: instance.lastRequestAt };
+    for (const { state } of this.entries.values()) {
+      const instance = state?.instance(id);
+      if (instance === undefined) continue;
+      instance.pool.closeIdle();
+      return { inFlight: instance.inFlight, lastRequestAt: instance.lastRequestAt };
+    }
+    return { inFlight: 0, lastRequestAt: null };
   }
 
   isQuiesced(id: InstanceId): boolean {
@@ -160,14 +134,6 @@ export class Router implements AppHost, Counts {
 
   wake(instance: InstanceState): Promise<WakeAnswer> {
     return this.wakeInstance(instance);
-  }
-
-  opened(instance: InstanceState): void {
-    this.instances.set(instance.id, instance);
-  }
-
-  closed(instance: InstanceState): void {
-    this.instances.delete(instance.id);
   }
 
   touched(instance: InstanceState): void {
