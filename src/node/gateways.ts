@@ -43,6 +43,8 @@ export function createGateways(
     );
     if (reply.ok) return reply.value as unknown as QuiesceReply;
     if (reply.error.code !== "noResponder") return "unclear";
+    // Alive, but not back on the wire yet, as after a restart of lode: it may have requests.
+    if (running().includes(gateway)) return "unclear";
     // It is gone, and its requests with it.
     known.delete(gateway);
     return { inFlight: 0, lastRequestAt: null };
