@@ -72,7 +72,7 @@ async function use(apps: readonly Loaded[], seconds: number): Promise<Use> {
 /** The quietest of several looks: a machine that others use, too, has less to give. */
 async function quietUse(apps: readonly Loaded[], seconds: number): Promise<Use> {
   let best: Use | null = null;
-  for (let look = 0; look < 4; look++) {
+  for (let look = 0; look < 8; look++) {
     const now = await use(apps, seconds);
     if (best === null || now.others < best.others) best = now;
     if (best.others < 0.05 * cores) break;
