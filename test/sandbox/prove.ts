@@ -76,7 +76,7 @@ export async function measure(
   let idleS = 0;
   for (;;) {
     const idleBefore = idleTime();
-    without.push(await windowOf(() => Bun.sleep(windowMs)));
+    without.push(await windowOf(() => pressAsUsual(stage, probe, runtime)));
     idleS += idleTime() - idleBefore;
     during.push(await windowOf(() => press(stage, probe, runtime)));
     await Bun.sleep(settleMs);
@@ -99,6 +99,12 @@ function idleTime(): number {
   const ticksPerSecond = 100;
   const first = readFileSync("/proc/stat", "utf8").split("\n")[0] ?? "";
   return Number(first.trim().split(/\s+/)[4]) / ticksPerSecond;
+}
+
+/** A bomb is compared with silence, the others with an app that does nothing bad as often. */
+async function pressAsUsual(stage: Stage, probe: Probe, runtime: Runtime): Promise<void> {
+  if (probe.bomb === true) await Bun.sleep(windowMs);
+  else await press(stage, { ...probe, id: "nothing", arguments: () => ({}) }, runtime);
 }
 
 async function press(stage: Stage, probe: Probe, runtime: Runtime): Promise<void> {

@@ -3,7 +3,7 @@ import { isAlive } from "../harness/host.ts";
 import { openControls } from "./control.ts";
 import { faultOf, readReport } from "./judge.ts";
 import { probes } from "./probes.ts";
-import { holds, measure, refusedInside } from "./prove.ts";
+import { apiMsMax, measure, refusedInside } from "./prove.ts";
 import { openStage, runtimes, type Stage } from "./stage.ts";
 import { openWatch, type Watch } from "./watch.ts";
 
@@ -46,23 +46,22 @@ describe.each([...runtimes])("in an app on %s it is refused", (runtime) => {
   });
 });
 
-describe("a neighbour is as fast as without it", () => {
+// How much slower a neighbour gets needs a machine of its own to be judged: proof.ts does.
+describe("neighbours and lode live on under it", () => {
   let watch: Watch;
   beforeAll(() => {
     watch = openWatch(stage);
   });
   afterAll(() => watch.stop());
 
-  const lasting = named.filter(([, { group }]) => group !== "supply");
-  test.each(lasting)(
+  const bombs = named.filter(([, { bomb }]) => bomb === true);
+  test.each(bombs)(
     "%s",
     async (_, probe) => {
-      const pressure = await measure(stage, watch, probe, "native");
+      const { apiMs, isQuiet } = await measure(stage, watch, probe, "native");
       expect(watch.takeErrors()).toEqual([]);
       expect(isAlive(stage.neighbourPid)).toBe(true);
-      const held = holds(pressure, probe);
-      if (!held && !pressure.isQuiet) console.warn("no judgement, the machine is busy:", pressure);
-      expect({ pressure, held: held || !pressure.isQuiet }).toMatchObject({ held: true });
+      if (isQuiet) expect(apiMs.during).toBeLessThan(apiMsMax);
     },
     measureTimeoutMs,
   );
