@@ -67,6 +67,8 @@ class Starting {
   readonly #around: Surroundings;
   readonly #lock: DataLock;
   readonly #undo: (() => unknown)[] = [];
+  /** This program, where every uid can reach it; set once the machine is open. */
+  #executable = "";
 
   constructor(options: UpOptions, around: Surroundings, lock: DataLock) {
     this.#options = options;
@@ -128,8 +130,8 @@ class Starting {
       if (isFresh) await machine.value.destroy();
       await machine.value.close();
     });
-    const { bun } = installTools(nodePaths.runtime(paths));
-    const missing = await machine.value.sandbox.selfTest(bun);
+    this.#executable = installTools(nodePaths.runtime(paths)).bun;
+    const missing = await machine.value.sandbox.selfTest(this.#executable);
     if (missing !== null) {
       return err(`the sandbox does not hold here: ${missing}; "lode doctor" tells more`);
     }
@@ -248,8 +250,10 @@ class Starting {
     chownSync(dataPaths.loadTable(paths), uid, uid);
     const served = await fabric.serveGateways(socketPath, uid);
     if (!served.ok) return served;
-    const tools = installTools(nodePaths.runtime(paths));
-    const program = await prepareGatewayProgram(tools.bun, join(dataPaths.node(paths), "bin"));
+    const program = await prepareGatewayProgram(
+      this.#executable,
+      join(dataPaths.node(paths), "bin"),
+    );
     const gateways = createGateways(
       { paths, count, uid, httpPort, httpsPort, program },
       {
