@@ -67,7 +67,7 @@ class NodeAgent implements Agent {
 
   async start(): Promise<Result<void, string>> {
     const { paths, ledger, node, clock, network } = this.#options;
-    const tools = prepareHost(paths);
+    const tools = await prepareHost(paths);
     if (!tools.ok) return tools;
     const parts = assemble(this.#options, tools.value, this.#running);
     this.#parts = parts;

@@ -18,7 +18,7 @@ import { openDisk } from "./volume/disk.ts";
 import { limitSubvolume, makeSubvolume } from "./volume/subvolumes.ts";
 
 /** Makes the node's folders, with who may enter them, and what sandboxes share. */
-export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
+export async function prepareHost(paths: CloudPaths): Promise<Result<HostTools, string>> {
   // Apps pass through these to what is theirs, and can list none of them.
   const passed = [
     nodePaths.disk(paths),
@@ -49,7 +49,7 @@ export function prepareHost(paths: CloudPaths): Result<HostTools, string> {
         `choose another data directory, or run "chmod o+x ${closed}"`,
     );
   }
-  const logs = checkLogStorage(paths);
+  const logs = await checkLogStorage(paths);
   return logs.ok ? ok(installTools(nodePaths.runtime(paths))) : logs;
 }
 

@@ -136,12 +136,12 @@ function changedAt(directory: string): Timestamp {
 }
 
 /** Logs are bounded by freeing the head of a file; not every file system can. */
-export function checkLogStorage(paths: CloudPaths): Result<void, string> {
+export async function checkLogStorage(paths: CloudPaths): Promise<Result<void, string>> {
   const folder = nodePaths.logs(paths);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const probe = join(folder, ".probe");
   writeFileSync(probe, new Uint8Array(8192));
-  if (freeHead(probe, 4096)) return ok(undefined);
+  if (await freeHead(probe, 4096)) return ok(undefined);
   return err(
     `${folder} lies on a file system that cannot free a file's head, which bounds the logs of ` +
       `apps; put the data directory on ext4, xfs, btrfs or tmpfs`,

@@ -7,7 +7,6 @@ import {
   readFileSync,
   readSync,
   renameSync,
-  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -32,9 +31,6 @@ import { decodeMarks, encodeMarks, Timeline } from "./timeline.ts";
 /** Kept of an app's output, per instance. */
 export const keptBytes = 16 * 1024 ** 2;
 const freeStepBytes = 4 * 1024 ** 2;
-/** Given back to the disk at once, some 10 ms of the kernel's work. */
-const freePieceBytes = 32 * 1024 ** 2;
-const freePauseMs = 5;
 /** Published at most at once; the rest of a flood is named, not shown. */
 const liveBytesMax = 256 * 1024;
 const eventBytesMax = 256 * 1024;
@@ -84,8 +80,6 @@ class FileLog implements InstanceLog {
   readonly #timeline: Timeline;
   #growth: Growth | null = null;
   #freed = 0;
-  /** As far as the disk has it back; what is between it and `#freed` follows. */
-  #punched = 0;
   #freeing = false;
   #followUntil = 0;
   #published = 0;
@@ -175,18 +169,17 @@ class FileLog implements InstanceLog {
   #free(until: number): void {
     this.#freed = until;
     this.#timeline.forgetBefore(until);
-    if (!this.#freeing) this.#punch();
+    if (!this.#freeing) void this.#punch();
   }
 
-  /** A flood between two looks is hundreds of megabytes, too many to wait for at once. */
-  #punch(): void {
-    const found = statSync(this.#out, { throwIfNoEntry: false });
-    if (found === undefined) return;
-    const isMuch = found.blocks * 512 > keptBytes + 2 * freePieceBytes;
-    this.#punched = isMuch ? Math.min(this.#freed, this.#punched + freePieceBytes) : this.#freed;
-    freeHead(this.#out, this.#punched);
-    this.#freeing = this.#punched < this.#freed;
-    if (this.#freeing) this.#clock.after(freePauseMs, () => this.#punch());
+  /** One at a time; what a flood adds meanwhile is the next one's. */
+  async #punch(): Promise<void> {
+    this.#freeing = true;
+    for (let punched = 0; punched < this.#freed; ) {
+      punched = this.#freed;
+      if (!(await freeHead(this.#out, punched))) break;
+    }
+    this.#freeing = false;
   }
 
   #size(): number {
