@@ -12,10 +12,22 @@ import { version } from "./up/version.ts";
 // The only production file that names adapters. Each command loads what it needs when it runs,
 // so that a client's command does not wait for the server's code.
 
-/** A gateway faces the internet: it may ask for routes and wakes, and tell its load. */
+/** A gateway faces the internet: it may ask for routes and wakes, and tell what it measured. */
 const gatewayPermissions = {
-  publish: ["gateway.*.load", "gateway.*.metrics"],
-  subscribe: ["routes.changed"],
+  publish: [
+    "gateway.*.load",
+    "gateway.*.metrics",
+    "gateway.*.finished",
+    "costs.learned",
+    "costs.wanted",
+  ],
+  subscribe: [
+    "routes.changed",
+    "node.*.cpu",
+    "gateway.*.finished",
+    "costs.learned",
+    "costs.wanted",
+  ],
   request: ["routes.snapshot", "node.*.wake"],
   respond: ["gateway.*.quiesce"],
 };

@@ -9,8 +9,10 @@ import { AppNames } from "./operations/app-names.ts";
 import * as apps from "./operations/apps.ts";
 import * as certificates from "./operations/certificates.ts";
 import { type Context, type ControlSettings, fromBlobs } from "./operations/context.ts";
+import { costs } from "./operations/costs.ts";
 import { deploy, rollback } from "./operations/deploy.ts";
 import { setEnv, setSecrets } from "./operations/environment.ts";
+import { KnownCosts } from "./operations/known-costs.ts";
 import { logs } from "./operations/logs.ts";
 import { metrics, top } from "./operations/observing.ts";
 import { exec, run } from "./operations/sessions.ts";
@@ -52,18 +54,22 @@ export function createControl(options: ControlOptions): Control {
   const meters = new Meters(wire, clock);
   const uidOffsets = new UidOffsets(ledger);
   const appNames = new AppNames(engine.state);
+  const exists = (app: string) => engine.state.snapshot.apps.get(app) !== undefined;
+  const knownCosts = new KnownCosts(wire, exists);
   const context: Context = {
     ...{ ledger, wire, blobs, clock, random, secretBox, settings },
-    ...{ engine, uidOffsets, appNames, meters },
+    ...{ engine, uidOffsets, appNames, meters, knownCosts },
   };
   return {
     operations: operationsOf(context),
     start() {
       meters.start();
+      knownCosts.start();
       return engine.start();
     },
     close() {
       meters.close();
+      knownCosts.close();
       return engine.close();
     },
   };
@@ -97,6 +103,7 @@ function operationsOf(context: Context): Operations {
     listInstances: (project, app) => apps.listInstances(context, project, app),
     top: (project, signal) => top(context, project, signal),
     metrics: () => metrics(context),
+    costs: (ref) => costs(context, ref),
     logs: (ref, query, signal) => logs(context, ref, query, signal),
     exec: (ref, request) => exec(context, ref, request),
     run: (ref, request) => run(context, ref, request),

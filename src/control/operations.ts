@@ -12,7 +12,7 @@ import type {
   ProjectName,
 } from "../model/names.ts";
 import type { Deployment, Manifest, Recognition, Release } from "../model/release.ts";
-import type { DeploymentEvent, ExecInput, ExecOutput, LogLine } from "../model/wire.ts";
+import type { CostClass, DeploymentEvent, ExecInput, ExecOutput, LogLine } from "../model/wire.ts";
 
 /** The closed set of refusals and failures of every operation. */
 export type OperationErrorCode =
@@ -74,6 +74,18 @@ export interface AppView {
   readonly secretNames: readonly string[];
   readonly state: "empty" | "deploying" | "serving" | "asleep" | "degraded" | "failed" | "removing";
   readonly instances: readonly InstanceView[];
+}
+
+/** What gateways learned of an app's requests. */
+export interface CostsView {
+  /** By cost times requests, the greatest first. */
+  readonly classes: readonly CostClass[];
+  /** CPU-µs a second that an instance uses by itself. */
+  readonly idleUs: number;
+  /** Requests are placed by cost; else by how many are in flight. */
+  readonly sure: boolean;
+  /** Null: nothing was learned yet. */
+  readonly learnedAt: Timestamp | null;
 }
 
 export type InstanceView = InstanceStatus & { readonly node: NodeName };
@@ -226,6 +238,9 @@ export interface Operations {
   top(project: ProjectName, signal: AbortSignal): Outcome<AsyncIterable<TopFrame>>;
   /** Of all projects. */
   metrics(): Outcome<readonly MetricFamily[]>;
+
+  /** What a request of each route class costs; empty before anything was learned. */
+  costs(ref: AppRef): Outcome<CostsView>;
 
   /** The newest `tail` lines since `since`, then, with `follow`, what comes. */
   logs(

@@ -1,6 +1,7 @@
 import type { Clock, Random } from "../base/time.ts";
 import type { Wire } from "../fabric/wire.ts";
 import { type GatewayContext, Sweeper } from "./context.ts";
+import { CostLearning } from "./costs/learning.ts";
 import { defaultGatewayLimits, type GatewayLimits } from "./limits.ts";
 import { openLoadTable } from "./load/table.ts";
 import { noAccessLog, openAccessLog } from "./log/access-log.ts";
@@ -59,13 +60,10 @@ export function startGateway(options: GatewayOptions): Gateway {
   };
   const sync = new RouteSync(options.wire, context, router);
   sync.start();
-  const metrics = new MetricsPublisher(
-    options.wire,
-    context,
-    router,
-    () => listeners.connectionCount,
-  );
+  const { wire, clock, id, row } = options;
+  const metrics = new MetricsPublisher(wire, context, router, () => listeners.connectionCount);
   metrics.start();
+  const learning = new CostLearning(wire, clock, id, row, router);
   let closed = false;
   // Until there is a table, connections wait in the kernel's queue rather than see a 404.
   void sync.ready.then(() => {
@@ -87,6 +85,7 @@ export function startGateway(options: GatewayOptions): Gateway {
       await listeners.retire(limits.closeMs);
       sync.close();
       metrics.close();
+      learning.close();
       sweep.cancel();
       await context.accessLog.close();
     },

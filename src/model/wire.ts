@@ -42,6 +42,14 @@ export const subjects = {
   gatewayMetrics: (gateway: string | "*") => `gateway.${gateway}.metrics`,
   /** req: QuiesceRequest → QuiesceReply; asked of each gateway. */
   gatewayQuiesce: (gateway: string) => `gateway.${gateway}.quiesce`,
+  /** NodeCpu, published by the agent after it read the usage of instances with requests. */
+  nodeCpu: (node: NodeName | "*") => `node.${node}.cpu`,
+  /** GatewayFinished, published by each gateway at once when it sees a NodeCpu. */
+  gatewayFinished: (gateway: string) => `gateway.${gateway}.finished`,
+  /** CostsMessage, published by the gateway that learns. */
+  costs: "costs.learned",
+  /** null: the gateway that learns publishes all it knows. */
+  costsWanted: "costs.wanted",
 } as const;
 
 export interface NodeReport {
@@ -230,4 +238,84 @@ export interface QuiesceRequest {
 export interface QuiesceReply {
   readonly inFlight: number;
   readonly lastRequestAt: Timestamp | null;
+}
+
+/** CPU used by instances, read just now: the moment at which gateways cut their counts. */
+export interface NodeCpu {
+  readonly node: NodeName;
+  /** Identifies the agent's life. */
+  readonly epoch: string;
+  readonly sequence: number;
+  readonly instances: readonly {
+    readonly instance: InstanceId;
+    /** One more than in the message before that named the instance. */
+    readonly sample: number;
+    readonly at: Timestamp;
+    /** Since its process started. */
+    readonly cpuTimeUs: number;
+    /** The ceiling in force, which burst credit moves; null: the whole machine. */
+    readonly coresMax: number | null;
+  }[];
+}
+
+/** What one gateway's requests to the instances of a NodeCpu did since the sample before. */
+export interface GatewayFinished {
+  readonly gateway: string;
+  readonly node: NodeName;
+  readonly epoch: string;
+  readonly sequence: number;
+  /** Those that it had requests for. */
+  readonly instances: readonly {
+    readonly instance: InstanceId;
+    /** `project/app` */
+    readonly app: string;
+    /** The sample at which it cut before; null: never. */
+    readonly from: number | null;
+    readonly inFlight: number;
+    readonly classes: readonly FinishedClass[];
+  }[];
+}
+
+/** Requests of one route class (a method and a path template) that ended. */
+export interface FinishedClass {
+  readonly name: string;
+  readonly count: number;
+  /** Of these, how many said themselves what they cost (ORCA), and how much, in CPU-µs. */
+  readonly reportedCount: number;
+  readonly reportedUs: number;
+}
+
+/** Costs that changed; or, without an app, that this gateway learns and nothing changed. */
+export type CostsMessage = AppCosts | { readonly app: null; readonly row: number };
+
+/** What the requests of an app cost, as every gateway is to reckon. */
+export interface AppCosts {
+  /** `project/app` */
+  readonly app: string;
+  /** The gateway that learned it, and its row of the load table. */
+  readonly gateway: string;
+  readonly row: number;
+  readonly at: Timestamp;
+  readonly classes: readonly CostClass[];
+  /** CPU-µs a second that an instance uses by itself. */
+  readonly idleUs: number;
+  /** Mean over requests, in CPU-µs. */
+  readonly meanUs: number;
+  /** Of the work, the share whose classes are known well, 0 to 1. */
+  readonly knownShare: number;
+  /** Enough is known: balance by cost; else by requests in flight. */
+  readonly sure: boolean;
+}
+
+export interface CostClass {
+  /** `GET /users/{}`, or `other`. */
+  readonly name: string;
+  /** CPU-µs a request. */
+  readonly costUs: number;
+  /** Of a cost of c ± d (two standard errors) 1 − d/c, at least 0. */
+  readonly confidence: number;
+  /** Requests seen, slowly forgotten. */
+  readonly requests: number;
+  /** The app says it in a response header (ORCA). */
+  readonly reported: boolean;
 }

@@ -11,6 +11,7 @@ import type { InstanceId, NodeName } from "../model/names.ts";
 import { type ExecRequest, subjects } from "../model/wire.ts";
 import { AppData } from "./app-data.ts";
 import type { CgroupTree } from "./cgroup/cgroup.ts";
+import { CpuSamples } from "./cpu-samples.ts";
 import { CpuShares } from "./cpu-shares.ts";
 import { type Builder, createBuilder } from "./drivers/build.ts";
 import { createLayout } from "./drivers/layout.ts";
@@ -92,12 +93,15 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   const releases = new Releases(options.ledger);
   const processes = createProcessDriver(options);
   const files = createInstanceFiles(nodePaths.instances(paths));
-  const sampler = createSampler(clock, instances, shares);
+  const cpuSamples = new CpuSamples(node, random.token(12), wire, clock, instances);
+  const sampler = createSampler(clock, instances, shares, (read) => cpuSamples.sampled(read));
   const gateways = createGateways(
     wire,
     options.gateways,
     ({ instance, requests, lastRequestAt }) => {
       if (requests > 0) sampler.touch(instance);
+      // One in flight counts: its window must not break off before it ends.
+      cpuSamples.requested(instance);
       instances.get(instance)?.feed({ kind: "requested", at: lastRequestAt });
     },
   );

@@ -23,7 +23,7 @@ import {
 import { type HostTools, openSecrets, type Prepared } from "./drivers/specification.ts";
 import type { InstanceFile, InstanceFiles } from "./instance-files.ts";
 import type { InstanceLog } from "./logs/instance-log.ts";
-import { Meter } from "./meter.ts";
+import { type CpuSample, Meter } from "./meter.ts";
 import { afterBoot, causeOf, phaseOf, rests, wantedOf } from "./phases.ts";
 import type { PrepareFailure } from "./preparation.ts";
 import type { StartGate } from "./start-gate.ts";
@@ -99,6 +99,10 @@ export class Instance {
 
   get log(): InstanceLog {
     return this.#context.log(this.assignment);
+  }
+
+  get cpuSample(): CpuSample | null {
+    return this.#meter.cpuSample;
   }
 
   /** A ceiling depends on its use: it must be sampled often. */

@@ -15,6 +15,14 @@ import {
 } from "./decide/credit.ts";
 import type { Tally } from "./tally.ts";
 
+export interface CpuSample {
+  readonly at: Timestamp;
+  /** Since its process started. */
+  readonly cpuTimeUs: number;
+  /** The ceiling in force; null: the whole machine. */
+  readonly coresMax: number | null;
+}
+
 /** What an instance uses, what it may, and what credit that leaves: one for its whole life. */
 export class Meter {
   readonly #shares: CpuShares;
@@ -46,6 +54,14 @@ export class Meter {
   /** Null while it does not run. */
   get usage(): InstanceUsage | null {
     return this.#cgroup === null ? null : this.#usage;
+  }
+
+  /** What it had used when it was read last; null while it does not run. */
+  get cpuSample(): CpuSample | null {
+    const { usage } = this;
+    if (usage === null) return null;
+    const coresMax = this.#ceilings?.cpuMaxCores ?? null;
+    return { at: this.#sampledAt, cpuTimeUs: usage.cpuTimeUs, coresMax };
   }
 
   /** What kills it when it uses more; null: only the machine's end. */

@@ -24,10 +24,12 @@ export interface Sampler {
   close(): void;
 }
 
+/** @param sampled told, after each round, whose use was read. */
 export function createSampler(
   clock: Clock,
   instances: ReadonlyMap<InstanceId, Instance>,
   shares: CpuShares,
+  sampled: (instances: readonly InstanceId[]) => void,
 ): Sampler {
   const plans = new Map<InstanceId, Plan>();
   let running = false;
@@ -37,6 +39,7 @@ export function createSampler(
     running = true;
     const now = clock.now();
     const all = shares.isContended;
+    const read: InstanceId[] = [];
     for (const [id, plan] of plans) {
       if (plan.dueAt > now && !all) continue;
       const instance = instances.get(id);
@@ -45,12 +48,14 @@ export function createSampler(
         plans.delete(id);
         continue;
       }
+      read.push(id);
       const busy = cores >= idleCores || instance.accounted;
       plan.delayMs = busy ? tickMs : Math.min(delayMsMax, plan.delayMs * 2);
       plan.dueAt = now + plan.delayMs;
     }
     shares.balance();
     running = false;
+    if (read.length > 0) sampled(read);
   }
 
   const timer = clock.every(tickMs, () => void sampleDue());

@@ -34,6 +34,7 @@ export type ManifestEntry = Manifest["entries"][number];
 export type Bounds = NonNullable<App["limits"]["cpu"]>;
 export type DeployAccepted = z.infer<typeof schemas.deployAcceptedSchema>;
 export type DeploymentEvent = z.infer<typeof schemas.deploymentEventSchema>;
+export type Costs = z.infer<typeof schemas.costsSchema>;
 export type LogLine = z.infer<typeof schemas.logLineSchema>;
 export type TopFrame = z.infer<typeof topFrameSchema>;
 export type Status = z.infer<typeof schemas.statusSchema>;
@@ -59,6 +60,7 @@ export interface Client {
   getApp(app: string): Answered<App>;
   removeApp(app: string): Answered<void>;
   listInstances(app: string | null): Answered<readonly Instance[]>;
+  costs(app: string): Answered<Costs>;
   findMissing(digests: readonly string[]): Answered<ReadonlySet<string>>;
   upload(
     uploads: readonly Upload[],
@@ -190,6 +192,7 @@ function listings(get: Get, all: All, project: string, appPath: AppPath) {
     getApp: (app: string) => get<App>(appPath(app)),
     listInstances: (app: string | null) =>
       all<Instance>(app === null ? `${project}/instances` : `${appPath(app)}/instances`),
+    costs: (app: string) => get<Costs>(`${appPath(app)}/costs`),
     listReleases: (app: string) => all<Release>(`${appPath(app)}/releases`),
     getRelease: (app: string, release: number) =>
       get<Release>(`${appPath(app)}/releases/${release}`),

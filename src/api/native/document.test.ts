@@ -106,6 +106,7 @@ const story: readonly [id: string, status: number, init?: { path?: object; body?
   ["listSecrets", 200],
   ["listInstances", 200],
   ["listAppInstances", 200],
+  ["getCosts", 200],
   ["listReleases", 200],
   ["getRelease", 200],
   ["scaleApp", 200, { body: { counts: { web: 2 } } }],

@@ -395,6 +395,13 @@ export function createDouble(clock: Clock): Double {
           .flatMap(({ view }) => view.instances),
       );
     },
+    async costs(ref) {
+      const record = find(ref);
+      if (!record.ok) return record;
+      const common = { confidence: 0.9, reported: false };
+      const classes = [{ ...common, name: "GET /", costUs: 1500, requests: 12 }];
+      return ok({ classes, idleUs: 200, sure: true, learnedAt: 1000 });
+    },
     async logs(ref, query, signal) {
       const record = find(ref);
       if (!record.ok) return record;

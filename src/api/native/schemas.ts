@@ -393,6 +393,25 @@ export const secretNamesSchema = z
 export const scaleRequestSchema = z
   .strictObject({ counts: z.record(label, z.number().int().min(0).max(10_000)) })
   .openapi("ScaleRequest");
+export const costsSchema = z
+  .object({
+    classes: z
+      .array(
+        z.object({
+          name: z.string(),
+          costUs: z.number().nonnegative(),
+          confidence: z.number().min(0).max(1),
+          requests: z.number().nonnegative(),
+          reported: z.boolean(),
+        }),
+      )
+      .readonly(),
+    idleUs: z.number().nonnegative(),
+    sure: z.boolean(),
+    learnedAt: timestamp.nullable(),
+  })
+  .openapi("Costs");
+
 export const limitsRequestSchema = z
   .strictObject({ cpu: boundSchema.optional(), memory: boundSchema.optional() })
   .openapi("LimitsRequest");

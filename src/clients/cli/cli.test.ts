@@ -155,6 +155,20 @@ describe("changing", () => {
     expect((await cloud.run(["scale", "nobody=1"])).code).toBe(exitCodes.notFound);
   });
 
+  test("costs: each class, and what is not known yet", async () => {
+    const text = await ok(["costs", "shop"]);
+    expect(text).toContain("GET /");
+    expect(text).toContain("1.50");
+    expect(JSON.parse(await ok(["costs", "shop", "--json"]))).toEqual({
+      app: "shop",
+      balancedBy: "cost",
+      learnedAt: "1970-01-01T00:00:01.000Z",
+      idleCores: 0.0002,
+      classes: [{ class: "GET /", cpuMs: 1.5, confidence: 0.9, requests: 12, reported: false }],
+    });
+    expect((await cloud.run(["costs", "nobody"])).code).not.toBe(0);
+  });
+
   test("limits: three numbers, some of them, one, none", async () => {
     const limits = async (...args: string[]) =>
       JSON.parse(await ok(["limits", "shop", ...args, "--json"]));

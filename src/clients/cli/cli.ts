@@ -3,6 +3,7 @@ import type { CommandLine } from "./commandLine.ts";
 import { addAccessCommands } from "./commands/access.ts";
 import { addAppCommands } from "./commands/apps.ts";
 import { addCompletionCommand } from "./commands/completion.ts";
+import { addCostsCommand } from "./commands/costs.ts";
 import { addDeployCommands } from "./commands/deploy.ts";
 import { addExecCommands } from "./commands/exec.ts";
 import { addLogsCommand } from "./commands/logs.ts";
@@ -53,6 +54,7 @@ export function buildCli(context: CliContext): Cli {
   addDeployCommands(program, line);
   addAppCommands(program, line);
   addTopCommand(program, line);
+  addCostsCommand(program, line);
   addLogsCommand(program, line);
   addExecCommands(program, line);
   addReleaseCommands(program, line);

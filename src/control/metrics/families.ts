@@ -6,6 +6,7 @@ import {
   statusClasses,
   trafficLayout,
 } from "../../model/traffic.ts";
+import type { AppCosts, CostClass } from "../../model/wire.ts";
 import type { MetricFamily, MetricSample } from "../operations.ts";
 import {
   type AppCounts,
@@ -22,6 +23,8 @@ export interface Present {
   readonly version: string;
   readonly apps: number;
   readonly statuses: Iterable<readonly [app: string, status: InstanceStatus]>;
+  /** What is known of an app's requests' costs. */
+  costsOf(app: string): AppCosts | null;
 }
 
 /** Everything that is measured, in the families that Prometheus knows. */
@@ -32,6 +35,7 @@ export function metricFamilies(meters: Meters, present: Present): readonly Metri
     ...trafficFamilies(apps),
     ...gaugeFamilies(gauges),
     ...processFamilies(apps),
+    ...costFamilies(meters, present),
     family("counter", "lode_unrouted_requests_total", "Requests that no app was found for.", [
       { suffix: "", labels: {}, value: meters.unrouted },
     ]),
@@ -179,6 +183,35 @@ function processFamilies(apps: readonly NamedApp[]): readonly MetricFamily[] {
       each.flatMap(({ labels, sums }) =>
         histogram(labels, coldStartBoundsMs, sums.coldStarts, sums.coldStartMs),
       ),
+    ),
+  ];
+}
+
+/** Of apps with a name only: costs of different apps have no sum. */
+function costFamilies(meters: Meters, present: Present): readonly MetricFamily[] {
+  const classes = [...meters.apps.keys()].flatMap((app) =>
+    (present.costsOf(app)?.classes ?? []).map((each) => ({
+      labels: { ...labelsOf(app), route: each.name },
+      each,
+    })),
+  );
+  const gauge = (name: string, help: string, value: (each: CostClass) => number) =>
+    family(
+      "gauge",
+      name,
+      help,
+      classes.map(({ labels, each }) => ({ suffix: "", labels, value: value(each) })),
+    );
+  return [
+    gauge(
+      "lode_app_request_cost_cpu_seconds",
+      "CPU time that a request of a route class uses, as learned or reported.",
+      ({ costUs }) => costUs / 1e6,
+    ),
+    gauge(
+      "lode_app_request_cost_confidence",
+      "How well that cost is known, from 0 to 1.",
+      ({ confidence }) => confidence,
     ),
   ];
 }

@@ -3,7 +3,12 @@ import { VirtualClock } from "../../base/virtual.ts";
 import { createMemoryWire } from "../../fabric/memory/wire.ts";
 import type { InstanceStatus } from "../../model/instance.ts";
 import { requestIndex, trafficLayout } from "../../model/traffic.ts";
-import { type GatewayMetrics, type InstanceTotals, subjects } from "../../model/wire.ts";
+import {
+  type AppCosts,
+  type GatewayMetrics,
+  type InstanceTotals,
+  subjects,
+} from "../../model/wire.ts";
 import type { MetricFamily } from "../operations.ts";
 import { metricFamilies } from "./families.ts";
 import { appsMax, Meters, processesMax } from "./meters.ts";
@@ -32,8 +37,10 @@ function rig() {
       wire.publish(subjects.nodeStatus("n1" as never), change as never);
       await settle();
     },
-    families: (statuses: readonly (readonly [string, InstanceStatus])[] = []) =>
-      metricFamilies(meters, { version: "1", apps: 2, statuses }),
+    families: (
+      statuses: readonly (readonly [string, InstanceStatus])[] = [],
+      costsOf: (app: string) => AppCosts | null = () => null,
+    ) => metricFamilies(meters, { version: "1", apps: 2, statuses, costsOf }),
   };
 }
 
@@ -129,4 +136,16 @@ test("gauges: instances by state, memory; a crowd of sleepers takes nobody's pla
   expect(valueIn(shown, "lode_app_instances", { app: "a", state: "running" })).toBe(1);
   expect(valueIn(shown, "lode_app_memory_bytes", { app: "a" })).toBe(100);
   expect([...meters.apps.keys()]).toEqual(["default/a"]);
+});
+
+test("costs: of each route class of the apps that are counted by name", async () => {
+  const { gateway, families } = rig();
+  await gateway("s1", { "default/a": 1 });
+  const classes = [{ name: "GET /x/{}", costUs: 2500, confidence: 0.9 }];
+  const known = (app: string) => (app === "default/a" ? ({ classes } as never) : null);
+  const labels = { project: "default", app: "a", route: "GET /x/{}" };
+  const shown = families([], known);
+  expect(valueIn(shown, "lode_app_request_cost_cpu_seconds", labels)).toBe(0.0025);
+  expect(valueIn(shown, "lode_app_request_cost_confidence", labels)).toBe(0.9);
+  expect(valueIn(families(), "lode_app_request_cost_cpu_seconds")).toBe(0);
 });

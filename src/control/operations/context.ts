@@ -11,6 +11,7 @@ import type { Meters } from "../metrics/meters.ts";
 import type { AppRef, OperationError, OperationErrorCode } from "../operations.ts";
 import type { SecretBox } from "../secrets.ts";
 import type { AppNames } from "./app-names.ts";
+import type { KnownCosts } from "./known-costs.ts";
 import type { UidOffsets } from "./uid-offsets.ts";
 
 export interface ControlSettings {
@@ -36,6 +37,7 @@ export interface Context {
   readonly uidOffsets: UidOffsets;
   readonly appNames: AppNames;
   readonly meters: Meters;
+  readonly knownCosts: KnownCosts;
 }
 
 export type Refusal = { readonly ok: false; readonly error: OperationError };

@@ -17,12 +17,14 @@ const appsShownMax = 200;
 const quietAppsMax = 1000;
 
 export async function metrics(context: Context): Outcome<readonly MetricFamily[]> {
-  const { engine, meters, settings } = context;
+  const { engine, meters, knownCosts, settings } = context;
   const { apps } = engine.state.snapshot;
   meters.keep((app) => apps.get(app) !== undefined);
   const statuses = engine.observer.statuses();
   const count = [...apps.entries()].filter(([, { app }]) => app !== null).length;
-  return ok(metricFamilies(meters, { version: settings.version, apps: count, statuses }));
+  const costsOf = (app: string) => knownCosts.of(app);
+  const present = { version: settings.version, apps: count, statuses, costsOf };
+  return ok(metricFamilies(meters, present));
 }
 
 /** Requests of every instance at one moment. */

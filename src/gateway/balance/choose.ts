@@ -4,7 +4,7 @@ export interface Candidate {
   readonly work: number;
   /** Sᵢ: cores it can really get, above 0. */
   readonly speed: number;
-  /** What this request is thought to cost; 1 until costs are learned. */
+  /** What this request is thought to cost, in CPU-µs; 1 for every request until that is known. */
   readonly cost: number;
   /** Work it is charged for failures, so that failing fast does not look like being fast. */
   readonly penalty: number;
@@ -48,10 +48,20 @@ function chooseSampled(candidates: readonly Candidate[], random: () => number): 
   return indices[choose(sample, random)] as number;
 }
 
+/** Filled and read within one call: a choice is made for every request, and allocates nothing. */
+const sorted = new Float64Array(candidatesMax);
+
 /** The quantile of Wᵢ/Sᵢ by nearest rank. */
 function hotBound(candidates: readonly Candidate[]): number {
-  const ratios = candidates.map(ratioOf).sort((a, b) => a - b);
-  return ratios[Math.ceil(hotQuantile * ratios.length) - 1] as number;
+  for (let count = 0; count < candidates.length; count += 1) {
+    const ratio = ratioOf(candidates[count] as Candidate);
+    let at = count;
+    for (; at > 0 && (sorted[at - 1] as number) > ratio; at -= 1) {
+      sorted[at] = sorted[at - 1] as number;
+    }
+    sorted[at] = ratio;
+  }
+  return sorted[Math.ceil(hotQuantile * candidates.length) - 1] as number;
 }
 
 function least(

@@ -1,10 +1,14 @@
 import { err, ok, type Result } from "../../base/result.ts";
 
 /**
- * The load table: who has how many requests in flight, shared by the gateways of a machine.
+ * The load table: who has how much in flight, shared by the gateways of a machine.
  *
- *   page 0                 header: five 32-bit numbers
- *   page 1 + row·stride …  one row a gateway: a 32-bit number per column
+ *   page 0                 header: four 32-bit numbers
+ *   page 1 + row·stride …  one row a gateway: four 32-bit numbers per column
+ *
+ *   column                 requests in flight │ CPU-µs of all that began │ of all that ended │ 0
+ *
+ * The sums wrap; their differences are exact.
  *
  * A column belongs to one instance while it exists; control gives it out. A row is written by
  * one gateway only, so plain stores suffice. Rows begin on pages of their own, and the file is
@@ -15,16 +19,19 @@ export interface LoadLayout {
   readonly columns: number;
 }
 
-/** Instances a machine's gateways can tell apart: 4 MiB of address space a row. */
+/** Instances a machine's gateways can tell apart: 16 MiB of address space a row. */
 export const loadColumnsMax = 2 ** 20;
 export const loadRowsMax = 256;
 
-const pageBytes = 4096;
+export const pageBytes = 4096;
 const magic = 0x4c6f6465;
-const version = 1;
+const version = 2;
+
+/** 32-bit numbers of a column. */
+export const columnCells = 4;
 
 export function rowBytes(layout: LoadLayout): number {
-  return Math.ceil((layout.columns * 4) / pageBytes) * pageBytes;
+  return Math.ceil((layout.columns * columnCells * 4) / pageBytes) * pageBytes;
 }
 
 /** Offset of a row's first byte. */

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Result } from "../../base/result.ts";
 import { loadColumnsMax } from "./layout.ts";
-import { createLoadTable, openLoadTable } from "./table.ts";
+import { createLoadTable, type LoadTable, openLoadTable } from "./table.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "lode-load-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -14,20 +14,50 @@ function must<Value>(result: Result<Value, string>): Value {
   return result.value;
 }
 
+function readOf(table: LoadTable, column: number) {
+  const load = { count: 0, beganUs: 0, endedUs: 0 };
+  table.read(column, load);
+  return load;
+}
+
+const countOf = (table: LoadTable, column: number) => readOf(table, column).count;
+
+/** Work in flight, as balancing computes it. */
+const workOf = (table: LoadTable, column: number) => {
+  const { beganUs, endedUs } = readOf(table, column);
+  return (beganUs - endedUs) | 0;
+};
+
+test("work is summed over the gateways, exactly, also when the sums wrap", () => {
+  const path = join(directory, "work");
+  must(createLoadTable(path, 2));
+  const [a, b] = [must(openLoadTable(path, 0)), must(openLoadTable(path, 1))];
+  for (let round = 0; round < 5000; round += 1) {
+    a.begin(3, 900_001);
+    b.begin(3, 77);
+    expect(workOf(a, 3)).toBe(900_078);
+    a.end(3, 900_001);
+    expect(workOf(b, 3)).toBe(77);
+    b.end(3, 77);
+  }
+  expect(readOf(a, 3).count).toBe(0);
+  expect(workOf(a, 3)).toBe(0);
+});
+
 test("gateways see one another's numbers, and only pages in use take room", () => {
   const path = join(directory, "shared");
   must(createLoadTable(path, 4));
   const [a, b] = [must(openLoadTable(path, 0)), must(openLoadTable(path, 3))];
   for (const column of [0, 9999, 20_000]) {
-    a.add(column, 1);
-    b.add(column, 1);
-    b.add(column, 1);
-    expect(a.total(column)).toBe(3);
-    b.add(column, -1);
-    expect(a.total(column)).toBe(2);
-    expect(b.total(column)).toBe(2);
+    a.begin(column, 1);
+    b.begin(column, 1);
+    b.begin(column, 1);
+    expect(countOf(a, column)).toBe(3);
+    b.end(column, 1);
+    expect(countOf(a, column)).toBe(2);
+    expect(countOf(b, column)).toBe(2);
   }
-  expect(a.total(1)).toBe(0);
+  expect(countOf(a, 1)).toBe(0);
   expect(statSync(path).blocks * 512).toBeLessThan(8 * 1024 * 1024);
 });
 
@@ -35,30 +65,30 @@ test("another process sees them too", async () => {
   const path = join(directory, "process");
   must(createLoadTable(path, 2));
   const own = must(openLoadTable(path, 0));
-  own.add(7, 1);
+  own.begin(7, 1);
   const script =
     `const { openLoadTable } = await import(${JSON.stringify(join(import.meta.dir, "table.ts"))});` +
-    `const t = openLoadTable(${JSON.stringify(path)}, 1).value; t.add(7, 1); t.add(7, 1);` +
-    "console.log(t.total(7));";
+    `const t = openLoadTable(${JSON.stringify(path)}, 1).value; t.begin(7, 1); t.begin(7, 1);` +
+    "const l = {}; t.read(7, l); console.log(l.count);";
   const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
   expect((await new Response(child.stdout).text()).trim()).toBe("3");
-  expect(own.total(7)).toBe(3);
+  expect(countOf(own, 7)).toBe(3);
   // It died with requests in flight; whoever takes its row starts at nothing.
   must(openLoadTable(path, 1));
-  expect(own.total(7)).toBe(1);
+  expect(countOf(own, 7)).toBe(1);
 });
 
 test("a table in use is kept, one that does not fit is replaced", () => {
   const path = join(directory, "kept");
   must(createLoadTable(path, 2));
   const own = must(openLoadTable(path, 0));
-  own.add(1, 1);
+  own.begin(1, 1);
   must(createLoadTable(path, 2));
-  expect(must(openLoadTable(path, 1)).total(1)).toBe(1);
+  expect(countOf(must(openLoadTable(path, 1)), 1)).toBe(1);
   must(createLoadTable(path, 3));
-  expect(must(openLoadTable(path, 2)).total(1)).toBe(0);
+  expect(countOf(must(openLoadTable(path, 2)), 1)).toBe(0);
   // The old mapping lives on with its file.
-  expect(own.total(1)).toBe(1);
+  expect(countOf(own, 1)).toBe(1);
 });
 
 test("what cannot be a table is refused with its reason", () => {
@@ -72,6 +102,6 @@ test("what cannot be a table is refused with its reason", () => {
   expect(openLoadTable(path, 1).ok).toBe(false);
   expect(createLoadTable(path, 0).ok).toBe(false);
   const outside = must(openLoadTable(path, 0));
-  outside.add(loadColumnsMax, 1);
-  expect(outside.total(loadColumnsMax)).toBe(0);
+  outside.begin(loadColumnsMax, 1);
+  expect(countOf(outside, loadColumnsMax)).toBe(0);
 });

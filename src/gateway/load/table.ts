@@ -2,22 +2,34 @@ import { closeSync, ftruncateSync, openSync, readSync, renameSync, writeSync } f
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import {
+  columnCells,
   decodeHeader,
   encodeHeader,
   headerBytes,
   type LoadLayout,
   loadColumnsMax,
   loadRowsMax,
+  pageBytes,
   rowBytes,
   rowOffset,
   tableBytes,
 } from "./layout.ts";
 
+/** What all gateways together have on one instance. */
+export interface ColumnLoad {
+  /** Requests in flight. */
+  count: number;
+  /** Sums of the costs of all requests that ever began and ended, in CPU-µs; they wrap. */
+  beganUs: number;
+  endedUs: number;
+}
+
 export interface LoadTable {
-  /** Adds to this gateway's own number; a column out of range is not counted. */
-  add(column: number, difference: 1 | -1): void;
-  /** Requests in flight from all gateways. */
-  total(column: number): number;
+  /** A request of this gateway begins or ends; a column out of range is not counted. */
+  begin(column: number, costUs: number): void;
+  end(column: number, costUs: number): void;
+  /** Reads all gateways' numbers into `load`. */
+  read(column: number, load: ColumnLoad): void;
 }
 
 /**
@@ -81,19 +93,32 @@ class MappedTable implements LoadTable {
     );
   }
 
-  add(column: number, difference: 1 | -1): void {
-    if (column < 0 || column >= this.layout.columns) return;
-    const cell = this.own + column;
-    this.cells[cell] = (this.cells[cell] as number) + difference;
+  begin(column: number, costUs: number): void {
+    this.add(column, 1, 1, costUs);
   }
 
-  total(column: number): number {
-    if (column < 0 || column >= this.layout.columns) return 0;
-    let total = 0;
-    for (let row = 0; row < this.layout.rows; row += 1) {
-      total += this.cells[this.first + row * this.stride + column] as number;
+  end(column: number, costUs: number): void {
+    this.add(column, -1, 2, costUs);
+  }
+
+  private add(column: number, difference: 1 | -1, sum: 1 | 2, costUs: number): void {
+    if (column < 0 || column >= this.layout.columns) return;
+    const cell = this.own + column * columnCells;
+    this.cells[cell] = (this.cells[cell] as number) + difference;
+    this.cells[cell + sum] = ((this.cells[cell + sum] as number) + costUs) | 0;
+  }
+
+  read(column: number, load: ColumnLoad): void {
+    load.count = 0;
+    load.beganUs = 0;
+    load.endedUs = 0;
+    if (column < 0 || column >= this.layout.columns) return;
+    let cell = this.first + column * columnCells;
+    for (let row = 0; row < this.layout.rows; row += 1, cell += this.stride) {
+      load.count += this.cells[cell] as number;
+      load.beganUs = (load.beganUs + (this.cells[cell + 1] as number)) | 0;
+      load.endedUs = (load.endedUs + (this.cells[cell + 2] as number)) | 0;
     }
-    return total;
   }
 }
 
@@ -109,16 +134,20 @@ function readLayout(path: string): Result<LoadLayout, string> {
   }
 }
 
+const blockBytes = 256 * pageBytes;
+
 /** A dead gateway's numbers go; only pages that hold some are touched, so holes stay holes. */
 function clearRow(path: string, layout: LoadLayout, row: number): void {
   const descriptor = openSync(path, "r+");
-  const block = new Uint8Array(4096);
-  const zeros = new Uint8Array(4096);
+  const block = Buffer.alloc(blockBytes);
+  const zeros = Buffer.alloc(blockBytes);
   const end = rowOffset(layout, row + 1);
-  for (let offset = rowOffset(layout, row); offset < end; offset += block.length) {
-    const length = readSync(descriptor, block, 0, block.length, offset);
-    if (block.subarray(0, length).some((byte) => byte !== 0)) {
-      writeSync(descriptor, zeros, 0, length, offset);
+  for (let offset = rowOffset(layout, row); offset < end; offset += blockBytes) {
+    const length = readSync(descriptor, block, 0, Math.min(blockBytes, end - offset), offset);
+    for (let page = 0; page < length; page += pageBytes) {
+      const pageEnd = Math.min(length, page + pageBytes);
+      if (block.compare(zeros, page, pageEnd, page, pageEnd) === 0) continue;
+      writeSync(descriptor, zeros, page, pageEnd - page, offset + page);
     }
   }
   closeSync(descriptor);

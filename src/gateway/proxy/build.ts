@@ -18,6 +18,7 @@ const droppedFromResponse = flags([
   fieldId.upgrade,
   fieldId.keepAlive,
   fieldId.hop,
+  fieldId.cost,
 ]);
 
 function flags(ids: readonly number[]): Uint8Array {

@@ -1,7 +1,10 @@
 import type { Timestamp } from "../../base/time.ts";
+import type { RouteClass } from "../balance/classes.ts";
+import { reportedCostUs } from "../balance/orca.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
 import type { AppState, Waiter } from "../routing/app.ts";
 import type { Drainable, InstanceState } from "../routing/instance.ts";
+import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";
 import type { Framing } from "./request.ts";
 import type { ResponseFacts } from "./response.ts";
@@ -76,6 +79,8 @@ type Phase =
 export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   deadlineAt: Timestamp = Number.POSITIVE_INFINITY;
   holdUntil: Timestamp | null = null;
+  routeClass: RouteClass | null = null;
+  costUs = 0;
   bytesIn = 0;
   bytesOut = 0;
   readonly request: ExchangeRequest;
@@ -94,6 +99,8 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   private wakeMs = 0;
   private sentAt: Timestamp | null = null;
   private upstreamMs: number | null = null;
+  /** What its response says it cost, in CPU-µs. */
+  private reportedUs: number | null = null;
   private tracker: FrameTracker | null = null;
   private goodbye: "none" | "wanted" | "said" = "none";
 
@@ -117,6 +124,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
 
   get method(): string {
     return this.request.method;
+  }
+
+  get target(): string {
+    return this.request.target;
   }
 
   get upgrade(): string | null {
@@ -148,7 +159,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     const now = this.context.clock.now();
     if (this.heldAt !== null) this.wakeMs = now - this.heldAt;
     this.instance = instance;
-    this.app.began(instance);
+    this.app.began(instance, this);
     const repeatable = this.requestDone && idempotentMethods.has(this.request.method);
     const idle = instance.pool.take(now, repeatable);
     if (idle !== null) {
@@ -242,6 +253,9 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     bodyEnd: number,
   ): boolean {
     this.status = facts.status;
+    if ((parser.countOf[fieldId.cost] as number) > 0) {
+      this.reportedUs = reportedCostUs(parser.valueOf(fieldId.cost, buffer) ?? "");
+    }
     this.upstreamMs = this.context.clock.now() - (this.sentAt ?? 0);
     this.phase = "responding";
     if (facts.status === 101) this.beginTunnel(facts.upgrade);
@@ -383,7 +397,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     this.instance = null;
     if (instance === null) return;
     instance.tunnels.delete(this);
-    this.app.ended(instance);
+    if (this.sentAt !== null && this.routeClass !== null) {
+      instance.count(this.routeClass, this.reportedUs);
+    }
+    this.app.ended(instance, this);
   }
 
   private finish(): void {

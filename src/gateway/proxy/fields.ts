@@ -23,8 +23,10 @@ export const fieldId = {
   trailer: 13,
   /** In a trailer section these are refused (RFC 9110 6.5.1). */
   sensitive: 14,
+  /** What an app tells of its load and costs (ORCA); for the gateway alone. */
+  cost: 15,
   /** The number of ids. */
-  count: 15,
+  count: 16,
 } as const;
 
 const names: Readonly<Record<string, number>> = {
@@ -53,6 +55,10 @@ const names: Readonly<Record<string, number>> = {
   "content-encoding": fieldId.sensitive,
   "content-range": fieldId.sensitive,
   "proxy-authorization": fieldId.sensitive,
+  "endpoint-load-metrics": fieldId.cost,
+  "endpoint-load-metrics-json": fieldId.cost,
+  "endpoint-load-metrics-bin": fieldId.cost,
+  "orca-load-metrics": fieldId.cost,
 };
 
 interface KnownName {

@@ -2,8 +2,11 @@ import type { Timestamp } from "../../base/time.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute } from "../../model/route.ts";
+import type { AppCosts } from "../../model/wire.ts";
 import { affinityKeyOf, hashText, type KeyedRequest, ownerOf } from "../balance/affinity.ts";
 import { choose } from "../balance/choose.ts";
+import { type RouteClass, RouteClasses } from "../balance/classes.ts";
+import { confidenceMin } from "../balance/learner.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
 import { TrafficCounts } from "../metrics/counts.ts";
@@ -14,6 +17,13 @@ import { InstanceState } from "./instance.ts";
 export interface Waiter {
   /** What its affinity key hashes to; null: any instance will do. */
   readonly key: number | null;
+  readonly method: string;
+  /** Path and query. */
+  readonly target: string;
+  /** Its class; set when it is placed. */
+  routeClass: RouteClass | null;
+  /** What it counts in the load table while it is in flight. */
+  costUs: number;
   /** When it gives up waiting; set once, at its first hold. */
   holdUntil: Timestamp | null;
   dispatch(instance: InstanceState): void;
@@ -37,12 +47,18 @@ export interface AppHost {
   wake(instance: InstanceState): Promise<WakeAnswer>;
   isQuiesced(instance: InstanceId): boolean;
   awoke(instance: InstanceId): void;
+  /** An instance of an app in use is in the table now, or no longer. */
+  opened(instance: InstanceState): void;
+  closed(instance: InstanceState): void;
   /** Its numbers changed since they were last published. */
   touched(instance: InstanceState): void;
   /** Requests wait for one of its instances. */
   holds(app: AppState): void;
 }
 
+/** What a request is reckoned to cost before anything is known; only ratios matter. */
+const costUsAtFirst = 1000;
+const costUsMax = 1e9;
 const wakeRetryMs = 250;
 const wakeRefusedMs = 1000;
 
@@ -70,6 +86,10 @@ export class AppState implements Told {
   private readonly candidates: InstanceState[] = [];
   /** Could be woken to help the others. */
   private resting: InstanceState | null = null;
+  private readonly classes = new RouteClasses();
+  private meanUs = costUsAtFirst;
+  private placesByCost = false;
+  private readonly random: () => number;
   private retryScheduled = false;
   /** Why the last wake came to nothing, for those whose time runs out. */
   private trouble: string | null = null;
@@ -78,6 +98,7 @@ export class AppState implements Told {
     this.host = host;
     this.key = key;
     this.route = route;
+    this.random = () => host.context.random.next();
     this.update(route);
   }
 
@@ -96,13 +117,16 @@ export class AppState implements Told {
       if (known !== undefined) known.update(entry);
       else {
         const { context, table } = this.host;
-        this.instances.set(entry.instance, new InstanceState(context, table, entry));
+        const made = new InstanceState(context, table, this.key, entry);
+        this.instances.set(entry.instance, made);
+        this.host.opened(made);
       }
     }
     for (const [id, instance] of this.instances) {
       if (listed.has(id)) continue;
       instance.drain();
       this.instances.delete(id);
+      this.host.closed(instance);
     }
     if (route === null) {
       this.refuseAll(503, "The app was removed while the request waited.");
@@ -111,8 +135,21 @@ export class AppState implements Told {
     if (this.waiting.size > 0) this.pump();
   }
 
-  instance(id: InstanceId): InstanceState | undefined {
-    return this.instances.get(id);
+  /** Takes over what is known of its requests' costs. */
+  applyCosts(costs: AppCosts): void {
+    this.placesByCost = costs.sure;
+    this.meanUs = costs.meanUs > 0 ? costs.meanUs : costUsAtFirst;
+    for (const { name, costUs, confidence } of costs.classes) {
+      const routeClass = this.classes.adopt(name);
+      if (routeClass.name !== name) continue;
+      routeClass.costUs = confidence >= confidenceMin ? costUs : null;
+    }
+  }
+
+  private costOf(waiter: Waiter): number {
+    waiter.routeClass ??= this.classes.of(waiter.method, waiter.target);
+    const costUs = waiter.routeClass.present.costUs ?? this.meanUs;
+    return Math.min(costUsMax, Math.max(1, Math.round(costUs)));
   }
 
   /** What the request's key hashes to; null: it has none, or needs none. */
@@ -129,7 +166,8 @@ export class AppState implements Told {
   }
 
   place(waiter: Waiter): void {
-    const target = this.pick(this.ownerFor(waiter));
+    waiter.costUs = this.costOf(waiter);
+    const target = this.pick(waiter, this.ownerFor(waiter));
     if (target !== null) this.dispatch(waiter, target);
     else this.hold(waiter);
   }
@@ -147,13 +185,13 @@ export class AppState implements Told {
     this.waiting.delete(waiter);
   }
 
-  began(instance: InstanceState): void {
-    instance.began(this.host.context.clock.now());
+  began(instance: InstanceState, waiter: Waiter): void {
+    instance.began(this.host.context.clock.now(), waiter.costUs);
     this.host.touched(instance);
   }
 
-  ended(instance: InstanceState): void {
-    instance.ended(this.host.context.clock.now());
+  ended(instance: InstanceState, waiter: Waiter): void {
+    instance.ended(this.host.context.clock.now(), waiter.costUs);
     this.host.touched(instance);
     if (this.waiting.size > 0) this.pump();
   }
@@ -193,7 +231,7 @@ export class AppState implements Told {
     return !instance.waking && instance.wakeRefused === null;
   }
 
-  private pick(owner: InstanceState | null): InstanceState | null {
+  private pick(waiter: Waiter, owner: InstanceState | null): InstanceState | null {
     const { context } = this.host;
     const { candidates } = this;
     const now = context.clock.now();
@@ -205,8 +243,9 @@ export class AppState implements Told {
       else if (this.mayRest(instance)) this.resting = instance;
     }
     if (candidates.length <= 1) return candidates[0] ?? null;
-    for (const candidate of candidates) candidate.weigh(now);
-    return candidates[choose(candidates, () => context.random.next())] ?? null;
+    const costUs = this.placesByCost ? waiter.costUs : null;
+    for (const candidate of candidates) candidate.weigh(now, costUs, this.meanUs);
+    return candidates[choose(candidates, this.random)] ?? null;
   }
 
   private hold(waiter: Waiter): void {
@@ -229,7 +268,7 @@ export class AppState implements Told {
     let full = false;
     for (const waiter of this.waiting) {
       const owner = this.ownerFor(waiter);
-      const target = owner === null && full ? null : this.pick(owner);
+      const target = owner === null && full ? null : this.pick(waiter, owner);
       if (target === null) {
         full ||= owner === null;
         if (this.route.affinity === undefined) break;

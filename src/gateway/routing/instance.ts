@@ -2,17 +2,27 @@ import type { Timestamp } from "../../base/time.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId, NodeName } from "../../model/names.ts";
 import type { RouteInstance } from "../../model/route.ts";
+import type { FinishedClass } from "../../model/wire.ts";
 import { hashText, type Member } from "../balance/affinity.ts";
+import { Backlog } from "../balance/backlog.ts";
 import type { Candidate } from "../balance/choose.ts";
+import type { RouteClass } from "../balance/classes.ts";
 import { afterFailure, noPenalty, type Penalty, penaltyAt } from "../balance/penalty.ts";
 import type { GatewayContext } from "../context.ts";
-import type { LoadTable } from "../load/table.ts";
+import type { ColumnLoad, LoadTable } from "../load/table.ts";
 import { UpstreamPool } from "../proxy/pool.ts";
 
 /** A WebSocket or other tunnel, which outlives the turn of a release. */
 export interface Drainable {
   /** Its instance drains: say goodbye, then end. */
   drain(): void;
+}
+
+/** Requests of one class that ended since the last cut. */
+interface Ended {
+  count: number;
+  reportedCount: number;
+  reportedUs: number;
 }
 
 /** The first retry after a failed connection is at once, later ones wait this long, doubling. */
@@ -28,6 +38,8 @@ const failureForgottenMs = 1000;
 export class InstanceState implements Candidate, Member {
   readonly id: InstanceId;
   readonly seed: number;
+  /** `project/app` */
+  readonly app: string;
   readonly pool: UpstreamPool;
   readonly tunnels = new Set<Drainable>();
   node: NodeName;
@@ -50,8 +62,17 @@ export class InstanceState implements Candidate, Member {
   // Set just before a choice.
   work = 0;
   penalty = 0;
-  readonly cost = 1;
+  cost = 1;
   speed: number;
+
+  /** The sample of its CPU at which its counts were cut last. */
+  private cutAt: { readonly epoch: string; readonly sample: number } | null = null;
+  private readonly endedOf = new Map<RouteClass, Ended>();
+  private readonly backlog = new Backlog();
+  private readonly load: ColumnLoad = { count: 0, beganUs: 0, endedUs: 0 };
+  private routeCores: number;
+  /** What the kernel allows at present, as far as its node tells. */
+  private coresMax: number | null = null;
 
   private route: RouteInstance["state"];
   private woken: Endpoint | null = null;
@@ -59,20 +80,23 @@ export class InstanceState implements Candidate, Member {
   private failuresInRow = 0;
   private readonly table: LoadTable;
 
-  constructor(context: GatewayContext, table: LoadTable, route: RouteInstance) {
+  constructor(context: GatewayContext, table: LoadTable, app: string, route: RouteInstance) {
     this.id = route.instance;
     this.seed = hashText(route.instance);
+    this.app = app;
     this.pool = new UpstreamPool(context);
     this.table = table;
     this.node = route.node;
     this.column = route.column;
-    this.speed = Math.max(0.01, route.cores);
+    this.routeCores = route.cores;
+    this.speed = speedOf(route.cores, null);
     this.route = route.state;
   }
 
   update(route: RouteInstance): void {
     this.node = route.node;
-    this.speed = Math.max(0.01, route.cores);
+    this.routeCores = route.cores;
+    this.speed = speedOf(route.cores, this.coresMax);
     const before = this.endpoint;
     this.route = route.state;
     this.woken = null;
@@ -109,9 +133,9 @@ export class InstanceState implements Candidate, Member {
     return this.wakeRefused !== null && this.wakeRefused.until > now;
   }
 
-  /** As one that keys belong to: the cores it can get. */
+  /** As one that keys belong to: the cores its route promises; a passing ceiling moves no key. */
   get weight(): number {
-    return this.speed;
+    return this.routeCores;
   }
 
   wokenAt(endpoint: Endpoint): void {
@@ -128,26 +152,81 @@ export class InstanceState implements Candidate, Member {
 
   /** Requests in flight from all gateways. */
   get inFlightOfAll(): number {
-    return Math.max(this.inFlight, this.table.total(this.column));
+    this.table.read(this.column, this.load);
+    return Math.max(this.inFlight, this.load.count);
   }
 
-  /** Makes ready for a choice. */
-  weigh(now: Timestamp): void {
-    this.work = this.inFlightOfAll;
-    this.penalty = penaltyAt(this.failures, now);
+  /**
+   * Makes ready for a choice.
+   *
+   * @param costUs of the request to be placed; null: costs are not known, requests are counted.
+   * @param meanUs what a request's worth of penalty is, when costs are known.
+   */
+  weigh(now: Timestamp, costUs: number | null, meanUs: number): void {
+    const penalty = penaltyAt(this.failures, now);
+    if (costUs === null) {
+      this.work = this.inFlightOfAll;
+      this.cost = 1;
+      this.penalty = penalty;
+      return;
+    }
+    const { load } = this;
+    this.table.read(this.column, load);
+    this.work = this.backlog.look(now, load.count, load.beganUs, load.endedUs, this.speed);
+    this.cost = costUs;
+    this.penalty = penalty * meanUs;
   }
 
-  began(now: Timestamp): void {
+  began(now: Timestamp, costUs: number): void {
     this.inFlight += 1;
     this.requestsSince += 1;
     this.lastRequestAt = now;
-    this.table.add(this.column, 1);
+    this.table.begin(this.column, costUs);
   }
 
-  ended(now: Timestamp): void {
+  ended(now: Timestamp, costUs: number): void {
     this.inFlight -= 1;
     this.lastRequestAt = now;
-    this.table.add(this.column, -1);
+    this.table.end(this.column, costUs);
+  }
+
+  /** A request was sent and is over. @param reportedUs what it says it cost, if it does */
+  count(routeClass: RouteClass, reportedUs: number | null): void {
+    let ended = this.endedOf.get(routeClass);
+    if (ended === undefined) {
+      ended = { count: 0, reportedCount: 0, reportedUs: 0 };
+      this.endedOf.set(routeClass, ended);
+    }
+    ended.count += 1;
+    if (reportedUs === null) return;
+    ended.reportedCount += 1;
+    ended.reportedUs += reportedUs;
+  }
+
+  /** The requests that ended since the last cut, and the sample at which that was. */
+  cut(
+    epoch: string,
+    sample: number,
+    coresMax: number | null,
+  ): { readonly from: number | null; readonly classes: readonly FinishedClass[] } {
+    this.coresMax = coresMax;
+    this.speed = speedOf(this.routeCores, coresMax);
+    const from = this.cutAt?.epoch === epoch ? this.cutAt.sample : null;
+    this.cutAt = { epoch, sample };
+    const sums = new Map<string, Ended>();
+    for (const [routeClass, ended] of this.endedOf) {
+      const { name } = routeClass.present;
+      const sum = sums.get(name) ?? { count: 0, reportedCount: 0, reportedUs: 0 };
+      sum.count += ended.count;
+      sum.reportedCount += ended.reportedCount;
+      sum.reportedUs += ended.reportedUs;
+      if (ended.count > 0) sums.set(name, sum);
+      ended.count = 0;
+      ended.reportedCount = 0;
+      ended.reportedUs = 0;
+      if (routeClass.into !== null) this.endedOf.delete(routeClass);
+    }
+    return { from, classes: [...sums].map(([name, sum]) => ({ name, ...sum })) };
   }
 
   connectFailed(now: Timestamp): void {
@@ -177,6 +256,11 @@ export class InstanceState implements Candidate, Member {
     this.pool.close();
     for (const tunnel of [...this.tunnels]) tunnel.drain();
   }
+}
+
+/** Sᵢ: what its route promises, or less where the kernel holds it to less. */
+function speedOf(routeCores: number, coresMax: number | null): number {
+  return Math.max(0.01, Math.min(routeCores, coresMax ?? Number.POSITIVE_INFINITY));
 }
 
 function sameEndpoint(a: Endpoint | null, b: Endpoint | null): boolean {

@@ -1,8 +1,9 @@
 import type { Timestamp } from "../../base/time.ts";
 import type { InstanceId } from "../../model/names.ts";
 import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
-import type { GatewayLoad } from "../../model/wire.ts";
+import type { AppCosts, GatewayFinished, GatewayLoad, NodeCpu } from "../../model/wire.ts";
 import type { GatewayContext } from "../context.ts";
+import type { Counts } from "../costs/learning.ts";
 import type { LoadTable } from "../load/table.ts";
 import { Traffic } from "../metrics/traffic.ts";
 import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
@@ -16,7 +17,7 @@ interface Entry {
 }
 
 /** The route table as this gateway holds it; a host is found in one look-up. */
-export class Router implements AppHost {
+export class Router implements AppHost, Counts {
   readonly context: GatewayContext;
   readonly table: LoadTable;
   readonly traffic = new Traffic();
@@ -27,8 +28,12 @@ export class Router implements AppHost {
   /** Far more is in flight or waits than was last published. */
   onSurge: () => void = () => {};
 
+  readonly costs: Map<string, AppCosts> = new Map();
+
   private readonly entries = new Map<string, Entry>();
   private readonly hosts = new Map<string, Entry>();
+  /** Of apps that had a request here. */
+  private readonly instances = new Map<InstanceId, InstanceState>();
   private readonly quiesced = new Set<InstanceId>();
   private readonly changed = new Set<InstanceState>();
   private readonly holding = new Set<AppState>();
@@ -48,11 +53,34 @@ export class Router implements AppHost {
   find(host: string): AppState | null {
     const entry = this.hosts.get(host);
     if (entry === undefined) return null;
-    if (entry.state === null) {
-      entry.state = new AppState(this, entry.key, entry.route);
-      this.traffic.know(entry.state);
-    }
+    entry.state ??= this.openApp(entry);
     return entry.state;
+  }
+
+  private openApp(entry: Entry): AppState {
+    const state = new AppState(this, entry.key, entry.route);
+    const costs = this.costs.get(entry.key);
+    if (costs !== undefined) state.applyCosts(costs);
+    this.traffic.know(state);
+    return state;
+  }
+
+  applyCosts(costs: AppCosts): void {
+    const entry = this.entries.get(costs.app);
+    if (entry === undefined) return;
+    this.costs.set(costs.app, costs);
+    entry.state?.applyCosts(costs);
+  }
+
+  cut({ epoch, instances }: NodeCpu): GatewayFinished["instances"] {
+    const parts: GatewayFinished["instances"][number][] = [];
+    for (const { instance: id, sample, coresMax } of instances) {
+      const found = this.instances.get(id);
+      if (found === undefined) continue;
+      const { app, inFlight } = found;
+      parts.push({ instance: id, app, inFlight, ...found.cut(epoch, sample, coresMax) });
+    }
+    return parts;
   }
 
   applySnapshot(table: RouteTable): void {
@@ -92,6 +120,7 @@ export class Router implements AppHost {
     }
     if (route === null) {
       this.entries.delete(key);
+      this.costs.delete(key);
       known?.state?.update(null);
       if (known?.state != null) this.traffic.forget(known.state);
       return;
@@ -115,13 +144,10 @@ export class Router implements AppHost {
   /** Sends nothing more to the instance until a wake request says that it is awake. */
   quiesce(id: InstanceId): { inFlight: number; lastRequestAt: Timestamp | null } {
     this.quiesced.add(id);
-    for (const { state } of this.entries.values()) {
-      const instance = state?.instance(id);
-      if (instance === undefined) continue;
-      instance.pool.closeIdle();
-      return { inFlight: instance.inFlight, lastRequestAt: instance.lastRequestAt };
-    }
-    return { inFlight: 0, lastRequestAt: null };
+    const instance = this.instances.get(id);
+    if (instance === undefined) return { inFlight: 0, lastRequestAt: null };
+    instance.pool.closeIdle();
+    return { inFlight: instance.inFlight, lastRequestAt: instance.lastRequestAt };
   }
 
   isQuiesced(id: InstanceId): boolean {
@@ -134,6 +160,14 @@ export class Router implements AppHost {
 
   wake(instance: InstanceState): Promise<WakeAnswer> {
     return this.wakeInstance(instance);
+  }
+
+  opened(instance: InstanceState): void {
+    this.instances.set(instance.id, instance);
+  }
+
+  closed(instance: InstanceState): void {
+    this.instances.delete(instance.id);
   }
 
   touched(instance: InstanceState): void {

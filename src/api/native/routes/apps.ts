@@ -4,6 +4,7 @@ import { emptyRoute, jsonRoute, mapped, pageOf, type Route } from "../routing.ts
 import {
   appPageSchema,
   appSchema,
+  costsSchema,
   environmentSchema,
   instancePageSchema,
   limitsRequestSchema,
@@ -21,7 +22,12 @@ const app = "/v1/projects/{project}/apps/{app}";
 
 /** Apps: what they are, what they run with, how much of it. */
 export function appRoutes(services: Services): readonly Route[] {
-  return [...readRoutes(services), ...instanceRoutes(services), ...changeRoutes(services)];
+  return [
+    ...readRoutes(services),
+    ...instanceRoutes(services),
+    ...costRoutes(services),
+    ...changeRoutes(services),
+  ];
 }
 
 function readRoutes({ operations }: Services): readonly Route[] {
@@ -122,6 +128,25 @@ function instanceRoutes({ operations }: Services): readonly Route[] {
           ),
           (instances) => pageOf(instances, (instance) => instance.instance, call.query),
         ),
+    ),
+  ];
+}
+
+function costRoutes({ operations }: Services): readonly Route[] {
+  return [
+    jsonRoute(
+      {
+        id: "getCosts",
+        method: "get",
+        path: `${app}/costs`,
+        summary: "What a request of each route class costs in CPU, and how sure that is",
+        params: ofApp,
+        query: nothing,
+        body: noBody,
+        bodyBytesMax: null,
+      },
+      { status: 200, schema: costsSchema },
+      (call) => operations.costs(appRef(call.params)),
     ),
   ];
 }

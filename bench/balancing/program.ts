@@ -1,0 +1,45 @@
+import { mkdirSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** Of the CPU of a request to `/cheap`, one to `/dear` uses so many times as much. */
+export const costRatio = 100;
+const cheapMs = 1;
+
+/** Writes the app: two routes that do nothing but use CPU, always the same amount. */
+export async function writeProgram(): Promise<string> {
+  const folder = join(mkdtempSync(join(tmpdir(), "lode-balancing-")), "app");
+  mkdirSync(folder, { recursive: true });
+  const rounds = Math.round(roundsPerMs() * cheapMs);
+  await Bun.write(
+    join(folder, "index.ts"),
+    `function spend(rounds: number): number {
+  let value = 1;
+  for (let round = 0; round < rounds; round += 1) value = Math.imul(value ^ round, 0x9e3779b1);
+  return value;
+}
+for (let warm = 0; warm < 200; warm += 1) spend(10_000);
+export default {
+  fetch(request: Request): Response {
+    const rounds = request.url.endsWith("/dear") ? ${rounds * costRatio} : ${rounds};
+    return new Response(String(spend(rounds)));
+  },
+};
+`,
+  );
+  return folder;
+}
+
+/** How often the app's loop runs in a millisecond of CPU, here and now. */
+function roundsPerMs(): number {
+  const rates: number[] = [];
+  for (let trial = 0; trial < 20; trial += 1) {
+    const before = process.cpuUsage();
+    let value = 1;
+    const rounds = 4_000_000;
+    for (let round = 0; round < rounds; round += 1) value = Math.imul(value ^ round, 0x9e3779b1);
+    const { user, system } = process.cpuUsage(before);
+    rates.push(rounds / ((user + system) / 1000) + (value === 0 ? 1 : 0));
+  }
+  return rates.sort((a, b) => a - b)[rates.length >> 1] as number;
+}
