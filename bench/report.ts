@@ -61,6 +61,21 @@ export function renderSection(section: Section): string {
   return [...parts, ...(targets.length > 0 ? ["", ...targets] : [])].join("\n");
 }
 
+/** From its heading to the next one; null: there is none of this title. */
+export function sectionOf(document: string, title: string): string | null {
+  const begin = `\n${document}`.indexOf(`\n## ${title}\n`);
+  if (begin < 0) return null;
+  const end = document.indexOf("\n## ", begin + 1);
+  return document.slice(begin, end < 0 ? undefined : end).trimEnd();
+}
+
+/** The document with this section in place of that of the same title, or at the end. */
+export function withSection(document: string, title: string, section: string): string {
+  const present = sectionOf(document, title);
+  if (present !== null) return document.replace(present, () => section);
+  return `${document.trimEnd()}\n\n${section}\n`;
+}
+
 /** `loadBefore`: the machine's load average before the run, which tells what disturbed it. */
 export function renderDocument(
   sections: readonly Section[],

@@ -1,63 +1,93 @@
+import { choose } from "../../src/gateway/balance/choose.ts";
+import { type Division, divide } from "../../src/gateway/balance/division.ts";
+import { type DividedCandidate, placeDear, workForCheap } from "../../src/gateway/balance/place.ts";
 import { Connections } from "./client.ts";
 
+/** What a class of requests really costs, and how many of all are of it. */
+export interface KnownClass {
+  readonly costUs: number;
+  readonly requests: number;
+}
+
 interface Queued {
-  readonly costMs: number;
+  readonly costUs: number;
   /** When the instance is thought to have begun it; null: it waits. */
   beganAt: number | null;
 }
 
-/**
- * The best that balancing could do: it sends straight to the instances, sees every request, and
- * knows what each costs and how fast each instance is. It takes the instance with the least left
- * to do (requests are served in order, so what is left of the first is its cost less what the
- * instance could do since it began).
- */
-export class Oracle {
-  private readonly instances: readonly {
-    readonly connections: Connections;
-    readonly queue: Queued[];
-  }[];
-  private readonly cores: number;
+class Known implements DividedCandidate {
+  readonly connections: Connections;
+  readonly queue: Queued[] = [];
+  readonly penalty = 0;
+  readonly speed: number;
+  work = 0;
+  cost = 0;
+  dear = 0;
+  used = 0;
 
-  constructor(sockets: readonly string[], host: string, cores: number) {
-    this.instances = sockets.map((path) => ({
-      connections: new Connections({ path }, host),
-      queue: [],
-    }));
-    this.cores = cores;
+  constructor(connections: Connections, cores: number) {
+    this.connections = connections;
+    this.speed = cores;
   }
 
-  send(path: string, costMs: number, done: (status: number) => void): void {
-    const now = performance.now();
-    let best = this.instances[0] as (typeof this.instances)[number];
-    let least = Number.POSITIVE_INFINITY;
-    const offset = Math.floor(Math.random() * this.instances.length);
-    for (let index = 0; index < this.instances.length; index += 1) {
-      const at = (index + offset) % this.instances.length;
-      const instance = this.instances[at] as (typeof this.instances)[number];
-      const left = this.leftOf(instance.queue, now);
-      if (left < least) {
-        least = left;
-        best = instance;
-      }
+  /** CPU-µs: requests are served in order, so only of the first has something been spent. */
+  left(now: number): number {
+    let left = 0;
+    for (const { costUs, beganAt } of this.queue) {
+      const spentUs = beganAt === null ? 0 : (now - beganAt) * 1000 * this.speed;
+      left += Math.max(costUs / 16, costUs - spentUs);
     }
-    const { queue } = best;
-    queue.push({ costMs, beganAt: queue.length === 0 ? now : null });
-    best.connections.get(path, (status) => {
+    return left;
+  }
+}
+
+/**
+ * The best that balancing could do: it sends straight to the instances, sees every request, and
+ * knows what each costs and how fast each instance is. It places by the gateway's rule; the least
+ * work alone, however well known, is more than ten times worse for cheap requests (see
+ * `src/gateway/balance/queueing.test.ts`).
+ */
+export class Oracle {
+  private readonly instances: readonly Known[];
+  private readonly division: Division;
+
+  constructor(
+    sockets: readonly string[],
+    host: string,
+    cores: number,
+    classes: readonly KnownClass[],
+  ) {
+    this.instances = sockets.map((path) => new Known(new Connections({ path }, host), cores));
+    const division = divide(classes, sockets.length);
+    if (division === null) throw new Error("the classes are not worth a division");
+    this.division = division;
+  }
+
+  send(path: string, costUs: number, done: (status: number) => void): void {
+    const isDear = costUs >= this.division.dearFromUs;
+    const instance = this.instances[this.choose(costUs, isDear)] as Known;
+    const { queue } = instance;
+    queue.push({ costUs, beganAt: queue.length === 0 ? performance.now() : null });
+    instance.used += costUs;
+    if (isDear) instance.dear += 1;
+    instance.connections.get(path, (status) => {
       queue.shift();
+      if (isDear) instance.dear -= 1;
       const first = queue[0];
       if (first !== undefined) first.beganAt ??= performance.now();
       done(status);
     });
   }
 
-  private leftOf(queue: readonly Queued[], now: number): number {
-    let left = 0;
-    for (const { costMs, beganAt } of queue) {
-      const spent = beganAt === null ? 0 : (now - beganAt) * this.cores;
-      left += Math.max(costMs / 16, costMs - spent);
+  private choose(costUs: number, isDear: boolean): number {
+    const now = performance.now();
+    for (const instance of this.instances) {
+      const left = instance.left(now);
+      instance.cost = costUs;
+      instance.work = isDear ? left : workForCheap(left, instance.dear, this.division);
     }
-    return left;
+    if (isDear) return placeDear(this.instances, this.division, Math.random);
+    return choose(this.instances, Math.random);
   }
 
   close(): void {

@@ -4,13 +4,22 @@ import { join } from "node:path";
 
 /** Of the CPU of a request to `/cheap`, one to `/dear` uses so many times as much. */
 export const costRatio = 100;
-const cheapMs = 1;
+const cheapMs = 0.5;
+/** CPU that any request costs besides, as was seen. */
+const servingMs = 0.06;
 
-/** Writes the app: two routes that do nothing but use CPU, always the same amount. */
-export async function writeProgram(): Promise<string> {
+/**
+ * Writes the app: two routes that do nothing but use CPU, always the same amount.
+ *
+ * @param instances that stay awake, also while no requests come by way of Lode
+ */
+export async function writeProgram(instances: number): Promise<string> {
   const folder = join(mkdtempSync(join(tmpdir(), "lode-balancing-")), "app");
   mkdirSync(folder, { recursive: true });
-  const rounds = Math.round(roundsPerMs() * cheapMs);
+  const perMs = roundsPerMs();
+  const cheapRounds = Math.round(perMs * cheapMs);
+  const dearRounds = Math.round(perMs * ((cheapMs + servingMs) * costRatio - servingMs));
+  await Bun.write(join(folder, "lode.toml"), `[scale]\nmin = ${instances}\n`);
   await Bun.write(
     join(folder, "index.ts"),
     `function spend(rounds: number): number {
@@ -21,7 +30,7 @@ export async function writeProgram(): Promise<string> {
 for (let warm = 0; warm < 200; warm += 1) spend(10_000);
 export default {
   fetch(request: Request): Response {
-    const rounds = request.url.endsWith("/dear") ? ${rounds * costRatio} : ${rounds};
+    const rounds = request.url.endsWith("/dear") ? ${dearRounds} : ${cheapRounds};
     return new Response(String(spend(rounds)));
   },
 };

@@ -54,8 +54,9 @@ export function createControl(options: ControlOptions): Control {
   const meters = new Meters(wire, clock);
   const uidOffsets = new UidOffsets(ledger);
   const appNames = new AppNames(engine.state);
-  const exists = (app: string) => engine.state.snapshot.apps.get(app) !== undefined;
-  const knownCosts = new KnownCosts(wire, exists);
+  const releaseOf = (app: string) =>
+    engine.state.snapshot.apps.get(app)?.app?.value.serving ?? null;
+  const knownCosts = new KnownCosts(wire, releaseOf);
   const context: Context = {
     ...{ ledger, wire, blobs, clock, random, secretBox, settings },
     ...{ engine, uidOffsets, appNames, meters, knownCosts },

@@ -269,6 +269,7 @@ export interface GatewayFinished {
     readonly instance: InstanceId;
     /** `project/app` */
     readonly app: string;
+    readonly release: number | null;
     /** The sample at which it cut before; null: never. */
     readonly from: number | null;
     readonly inFlight: number;
@@ -292,6 +293,8 @@ export type CostsMessage = AppCosts | { readonly app: null; readonly row: number
 export interface AppCosts {
   /** `project/app` */
   readonly app: string;
+  /** The one whose requests these are: another release is another program. */
+  readonly release: number | null;
   /** The gateway that learned it, and its row of the load table. */
   readonly gateway: string;
   readonly row: number;

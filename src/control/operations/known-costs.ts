@@ -4,18 +4,18 @@ import { type AppCosts, type CostsMessage, subjects } from "../../model/wire.ts"
 /** With more, those of apps that are no more go. */
 const keptMaxAtFirst = 1000;
 
-/** What the gateways published last of each app, kept for those who ask. */
+/** What the gateways published last of each app that serves, kept for those who ask. */
 export class KnownCosts {
   readonly #wire: Wire;
   readonly #byApp = new Map<string, AppCosts>();
-  readonly #exists: (app: string) => boolean;
+  readonly #releaseOf: (app: string) => number | null;
   #keptMax = keptMaxAtFirst;
   #subscription: Subscription | null = null;
 
-  /** @param exists whether there is an app of this key. */
-  constructor(wire: Wire, exists: (app: string) => boolean) {
+  /** @param releaseOf the release of an app that serves; null: none. */
+  constructor(wire: Wire, releaseOf: (app: string) => number | null) {
     this.#wire = wire;
-    this.#exists = exists;
+    this.#releaseOf = releaseOf;
   }
 
   start(): void {
@@ -24,7 +24,7 @@ export class KnownCosts {
       if (costs.app === null) return;
       this.#byApp.set(costs.app, costs);
       if (this.#byApp.size <= this.#keptMax) return;
-      for (const app of this.#byApp.keys()) if (!this.#exists(app)) this.#byApp.delete(app);
+      for (const app of this.#byApp.keys()) if (this.of(app) === null) this.#byApp.delete(app);
       this.#keptMax = Math.max(keptMaxAtFirst, 2 * this.#byApp.size);
     });
     this.#wire.publish(subjects.costsWanted, null);
@@ -35,6 +35,8 @@ export class KnownCosts {
   }
 
   of(app: string): AppCosts | null {
-    return this.#byApp.get(app) ?? null;
+    const known = this.#byApp.get(app);
+    // Another release is another program: what was learned of the one before is of no use.
+    return known !== undefined && known.release === this.#releaseOf(app) ? known : null;
   }
 }

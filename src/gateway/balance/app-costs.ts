@@ -44,7 +44,7 @@ export class AppLearner {
     }
   }
 
-  estimate(): Omit<AppCosts, "app" | "gateway" | "row" | "at"> {
+  estimate(): Omit<AppCosts, "app" | "release" | "gateway" | "row" | "at"> {
     const learned = this.learner.estimate();
     const classes: CostClass[] = [];
     for (const one of learned.classes) {

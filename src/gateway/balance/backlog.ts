@@ -4,6 +4,8 @@ import type { Timestamp } from "../../base/time.ts";
 const leftMin = 1 / 16;
 /** Time with work in flight after which half of an earlier speed is forgotten. */
 const speedHalfLifeMs = 5000;
+/** What came longer ago than this is mostly forgotten in `used`. */
+const usedMs = 60_000;
 
 /**
  * Wᵢ, the work in flight of one instance: Σ costs of its requests in flight, less the CPU already
@@ -26,6 +28,12 @@ export class Backlog {
   private unfinishedMs = 0;
   private busyMs = 0;
   private doneUs = 0;
+  private usedUs = 0;
+
+  /** CPU-µs of the requests that came lately: a sum in which each fades. */
+  get used(): number {
+    return this.usedUs;
+  }
 
   /**
    * The work in flight now, in CPU-µs.
@@ -47,6 +55,8 @@ export class Backlog {
       this.learnSpeed(elapsedMs, (finishedUs - this.finishedUs) | 0);
       this.remainingUs -= elapsedMs * 1000 * Math.min(cores, this.speed);
     }
+    // A gateway that died took its sums with it: then nothing came.
+    this.usedUs = (this.usedUs + Math.max(0, arrived)) / (1 + elapsedMs / usedMs);
     this.finishedUs = finishedUs;
     this.at = now;
     this.arrivedUs = arrivedUs;

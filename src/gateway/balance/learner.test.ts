@@ -131,7 +131,7 @@ test("finds costs 1:100 under noise, idle use and unequal load, and says how sur
           ["GET /cheap", cheap],
           ["GET /dear", dear],
         ]);
-        learner.observe({ seconds, cpuUs, finished });
+        learner.observe({ seconds, cpuUs, finished, exact: true });
       }
       const { classes, idleUs, meanUs } = learner.estimate();
       const [cheap, dear] = ["GET /cheap", "GET /dear"].map((wanted) =>
@@ -157,14 +157,19 @@ test("what always comes together, or hardly came, is not called sure", () => {
       ["GET /page", count],
       ["GET /image", count],
     ]);
-    learner.observe({ seconds: 1, cpuUs: count * 3000 * (0.9 + 0.2 * random()), finished });
+    learner.observe({
+      seconds: 1,
+      cpuUs: count * 3000 * (0.9 + 0.2 * random()),
+      finished,
+      exact: true,
+    });
   }
   const { classes } = learner.estimate();
   for (const one of classes) expect(one.confidence).toBeLessThan(0.5);
   const sum = classes.reduce((total, { costUs }) => total + costUs, 0);
   expect(Math.abs(sum - 3000)).toBeLessThan(300);
   const young = new CostLearner();
-  young.observe({ seconds: 1, cpuUs: 5000, finished: new Map([["GET /", 5]]) });
+  young.observe({ seconds: 1, cpuUs: 5000, finished: new Map([["GET /", 5]]), exact: true });
   expect(young.estimate().classes[0]?.confidence).toBe(0);
 });
 
@@ -175,13 +180,13 @@ test("costs that change are learned again, and a wild window moves little", () =
     for (let step = 0; step < steps; step += 1) {
       const count = 1 + Math.floor(random() * 9);
       const cpuUs = count * costUs * (0.95 + 0.1 * random());
-      learner.observe({ seconds: 1, cpuUs, finished: new Map([["GET /", count]]) });
+      learner.observe({ seconds: 1, cpuUs, finished: new Map([["GET /", count]]), exact: true });
       learner.estimate();
     }
     return learner.estimate().classes[0]?.costUs ?? 0;
   };
   expect(Math.abs(feed(200, 1000) - 1000)).toBeLessThan(50);
-  learner.observe({ seconds: 1, cpuUs: 5_000_000, finished: new Map([["GET /", 5]]) });
+  learner.observe({ seconds: 1, cpuUs: 5_000_000, finished: new Map([["GET /", 5]]), exact: true });
   expect(Math.abs((learner.estimate().classes[0]?.costUs ?? 0) - 1000)).toBeLessThan(100);
   expect(Math.abs(feed(3000, 4000) - 4000)).toBeLessThan(400);
 });
@@ -189,8 +194,13 @@ test("costs that change are learned again, and a wild window moves little", () =
 test("columns are bounded, windows without requests do no harm", () => {
   const learner = new CostLearner();
   for (let name = 0; name < 500; name += 1) {
-    learner.observe({ seconds: 1, cpuUs: 1000, finished: new Map([[`GET /${name}`, 1]]) });
-    learner.observe({ seconds: 1, cpuUs: 0, finished: new Map() });
+    learner.observe({
+      seconds: 1,
+      cpuUs: 1000,
+      finished: new Map([[`GET /${name}`, 1]]),
+      exact: true,
+    });
+    learner.observe({ seconds: 1, cpuUs: 0, finished: new Map(), exact: true });
   }
   const { classes } = learner.estimate();
   expect(classes.length).toBe(columnsMax);
@@ -210,6 +220,7 @@ test("a successor goes on from what was published", () => {
       seconds: 1,
       cpuUs: cpuUs * (0.95 + random() / 10),
       finished: new Map(counts),
+      exact: true,
     });
   };
   for (let step = 0; step < 100; step += 1) observe(learner);

@@ -11,7 +11,8 @@ import { inverseDiagonal } from "./inverse.ts";
 // squares in information form (A ← λA + w·x·xᵀ, b ← λb + w·y·x; Haykin, Adaptive Filter Theory,
 // ch. 10) with the non-negative solution found by sequential coordinate-wise descent (Franc,
 // Hlaváč, Navara 2005), warm from the last one: a handful of passes. A row is weighted by
-// 1/seconds, as noise grows with a window's length, and less when it lies far out (Huber).
+// 1/seconds, as noise grows with a window's length, and less when it lies far out (Huber) or its
+// ends cut through requests.
 //
 // The covariance of θ is s²·A⁻¹; a class's confidence follows from its standard error.
 
@@ -21,7 +22,10 @@ export const halfLifeSeconds = 600;
 export const columnsMax = 65;
 /** ρ: the prior weighs as much as so many requests seen alone. */
 const priorWeight = 0.05;
+/** An instance is thought to use nothing by itself, as if it had been seen idle for so long. */
+const idlePriorSeconds = 1;
 const huberDeviations = 4;
+const inexactWeight = 0.1;
 const passesMax = 300;
 /** Windows beyond the number of unknowns before anything is believed. */
 const spareWindowsMin = 4;
@@ -32,6 +36,8 @@ export interface CostWindow {
   readonly cpuUs: number;
   /** Requests finished, per class. */
   readonly finished: ReadonlyMap<string, number>;
+  /** Nothing was in flight at its ends: all the CPU belongs to these requests. */
+  readonly exact: boolean;
 }
 
 export interface CostEstimate {
@@ -105,7 +111,8 @@ export class CostLearner {
     }
     if (row.length > 1) this.cpuUs += window.cpuUs;
     this.windows += 1;
-    this.take(row, window.cpuUs, this.weightOf(window.cpuUs - predicted, seconds));
+    const weight = this.weightOf(window.cpuUs - predicted, seconds);
+    this.take(row, window.cpuUs, window.exact ? weight : weight * inexactWeight);
   }
 
   private weightOf(residual: number, seconds: number): number {
@@ -174,7 +181,7 @@ export class CostLearner {
     const meanUs = seen > 0 ? Math.max(0, this.cpuUs) / seen : 0;
     const size = this.names.length;
     const information = this.information.map((row, i) =>
-      row.map((value, j) => (i === j ? value + (i === 0 ? 1e-9 : priorWeight) : value)),
+      row.map((value, j) => (i === j ? value + (i === 0 ? idlePriorSeconds : priorWeight) : value)),
     );
     const moment = this.moment.map((value, i) => (i === 0 ? value : value + priorWeight * meanUs));
     solveNonNegative(information, moment, this.theta);

@@ -1,6 +1,8 @@
 import { expect, test } from "bun:test";
 import { Backlog } from "./backlog.ts";
-import { type Candidate, choose } from "./choose.ts";
+import { choose } from "./choose.ts";
+import { dearInstancesOf, divide } from "./division.ts";
+import { type DividedCandidate, placeDear, workForCheap } from "./place.ts";
 
 // Ten instances of a tenth of a core that serve in order, two routes of 1 and 100 CPU-ms with
 // half of the work each, 80 % load: the benchmark's question in virtual time, where nothing but
@@ -10,6 +12,7 @@ const servers = 10;
 const cores = 0.1;
 const cheapUs = 1000;
 const dearUs = 100_000;
+const virtualMs = 200_000;
 
 interface Server {
   readonly queue: { readonly costUs: number; readonly endsAt: number }[];
@@ -17,6 +20,7 @@ interface Server {
   begunUs: number;
   endedUs: number;
   doneUs: number;
+  dear: number;
 }
 
 type Rule = (list: readonly Server[], costUs: number, now: number, gateway: number) => number;
@@ -29,72 +33,116 @@ function seeded(seed: number): () => number {
   };
 }
 
+function finish(server: Server, now: number): void {
+  while ((server.queue[0]?.endsAt ?? Number.POSITIVE_INFINITY) <= now) {
+    const costUs = server.queue.shift()?.costUs ?? 0;
+    server.endedUs = (server.endedUs + costUs) | 0;
+    if (costUs === dearUs) server.dear -= 1;
+  }
+}
+
 function simulate(makeRule: (random: () => number) => Rule, seed: number) {
   const random = seeded(seed);
   const rule = makeRule(seeded(seed + 1));
   const list: Server[] = Array.from({ length: servers }, () => ({
-    ...{ queue: [], freeAt: 0, begunUs: 0, endedUs: 0, doneUs: 0 },
+    ...{ queue: [], freeAt: 0, begunUs: 0, endedUs: 0, doneUs: 0, dear: 0 },
   }));
-  const latencies: number[] = [];
+  const latencies = { cheap: [] as number[], dear: [] as number[] };
   const perMs = (0.8 * servers * cores * 1000) / ((100 * cheapUs + dearUs) / 101);
-  for (let now = 0; now < 200_000; now += -Math.log(1 - random()) / perMs) {
-    for (const server of list) {
-      while ((server.queue[0]?.endsAt ?? Number.POSITIVE_INFINITY) <= now) {
-        server.endedUs = (server.endedUs + (server.queue.shift()?.costUs ?? 0)) | 0;
-      }
-    }
+  for (let now = 0; now < virtualMs; now += -Math.log(1 - random()) / perMs) {
+    for (const server of list) finish(server, now);
     const costUs = random() < 1 / 101 ? dearUs : cheapUs;
     const server = list[rule(list, costUs, now, random() < 0.5 ? 0 : 1)] as Server;
     server.freeAt = Math.max(server.freeAt, now) + costUs / 1000 / cores;
     server.queue.push({ costUs, endsAt: server.freeAt });
     server.begunUs = (server.begunUs + costUs) | 0;
     server.doneUs += costUs;
-    if (costUs === cheapUs) latencies.push(server.freeAt - now);
+    if (costUs === dearUs) server.dear += 1;
+    latencies[costUs === cheapUs ? "cheap" : "dear"].push(server.freeAt - now);
   }
-  latencies.sort((a, b) => a - b);
-  const p99Ms = latencies[Math.floor(latencies.length * 0.99)] as number;
   const used = list.map(({ doneUs }) => doneUs);
   const imbalance = (Math.max(...used) * servers) / used.reduce((sum, one) => sum + one, 0);
-  return { p99Ms, imbalance };
+  return { cheapMs: p99(latencies.cheap), dearMs: p99(latencies.dear), imbalance };
 }
 
-const byCandidates =
-  (candidateOf: (server: Server, index: number, gateway: number, now: number) => Candidate) =>
-  (random: () => number): Rule =>
-  (list, _, now, gateway) =>
+function p99(values: number[]): number {
+  values.sort((a, b) => a - b);
+  return values[Math.floor(values.length * 0.99)] as number;
+}
+
+const common = { speed: cores, penalty: 0, cost: 1, used: 0 };
+
+const leastRequests = (random: () => number): Rule => {
+  return (list) =>
     choose(
-      list.map((server, index) => candidateOf(server, index, gateway, now)),
+      list.map(({ queue }) => ({ ...common, work: queue.length })),
       random,
     );
+};
 
-const common = { speed: cores, penalty: 0 };
+const division = divide(
+  [
+    { costUs: cheapUs, requests: 100 },
+    { costUs: dearUs, requests: 1 },
+  ],
+  servers,
+);
+if (division === null) throw new Error("it is worth a division");
 
-const leastRequests = byCandidates(({ queue }) => ({ ...common, work: queue.length, cost: 1 }));
+function place(candidates: DividedCandidate[], costUs: number, random: () => number): number {
+  if (division === null) return -1;
+  if (costUs >= division.dearFromUs) return placeDear(candidates, division, random);
+  const seen = candidates.map((one) => ({
+    ...one,
+    work: workForCheap(one.work, one.dear, division),
+  }));
+  return choose(seen, random);
+}
 
-/** Knows what is left to the microsecond. */
-const oracle = byCandidates(({ freeAt }, _, __, now) => ({
-  ...common,
-  work: Math.max(0, freeAt - now),
-  cost: 0,
-}));
+/** Places by the same rule, but knows what is left, and what was used, to the microsecond. */
+const oracle = (random: () => number): Rule => {
+  return (list, costUs, now) => {
+    const candidates = list.map(({ freeAt, doneUs, dear }) => {
+      const work = Math.max(0, freeAt - now) * cores * 1000;
+      return { ...common, dear, work, used: doneUs, cost: costUs };
+    });
+    return place(candidates, costUs, random);
+  };
+};
+
+/** The same without keeping dear requests together: the least work, known exactly. */
+const leastWork = (random: () => number): Rule => {
+  return (list, _, now) =>
+    choose(
+      list.map(({ freeAt }) => ({ ...common, work: Math.max(0, freeAt - now) })),
+      random,
+    );
+};
 
 const byCost = (random: () => number): Rule => {
   const backlogs = [0, 1].map(() => Array.from({ length: servers }, () => new Backlog()));
-  return byCandidates(({ queue, begunUs, endedUs }, index, gateway, now) => {
-    const backlog = backlogs[gateway]?.[index] as Backlog;
-    // A gateway's clock has milliseconds.
-    const work = backlog.look(Math.floor(now), queue.length, begunUs, endedUs, cores);
-    return { ...common, work, cost: 1 };
-  })(random);
+  return (list, costUs, now, gateway) => {
+    const candidates = list.map(({ queue, begunUs, endedUs, dear }, index) => {
+      const backlog = backlogs[gateway]?.[index] as Backlog;
+      // A gateway's clock has milliseconds.
+      const work = backlog.look(Math.floor(now), queue.length, begunUs, endedUs, cores);
+      return { ...common, dear, work, used: backlog.used, cost: costUs };
+    });
+    return place(candidates, costUs, random);
+  };
 };
 
 test("two gateways balancing by cost are as good as one that knows what is left", () => {
+  expect(dearInstancesOf(division, servers)).toBe(5);
   for (const seed of [11, 12, 13]) {
     const cost = simulate(byCost, seed);
     const best = simulate(oracle, seed);
     const counting = simulate(leastRequests, seed);
-    expect(cost.p99Ms).toBeLessThan(1.05 * best.p99Ms);
-    expect(cost.p99Ms).toBeLessThan(0.6 * counting.p99Ms);
+    const undivided = simulate(leastWork, seed);
+    expect(cost.cheapMs).toBeLessThan(1.3 * best.cheapMs);
+    expect(cost.cheapMs).toBeLessThan(0.1 * counting.cheapMs);
+    expect(cost.cheapMs).toBeLessThan(0.1 * undivided.cheapMs);
+    expect(cost.dearMs).toBeLessThan(1.5 * counting.dearMs);
     expect(cost.imbalance).toBeLessThan(1.05);
   }
 });

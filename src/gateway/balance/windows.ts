@@ -4,11 +4,14 @@ import type { CostWindow } from "./learner.ts";
 // Joins what agents say of CPU used with what gateways say of requests finished into windows
 // that a learner can use. A window of an instance goes from one sample to a later one:
 //
-//   none ─sample→ begun ─(sample, nothing in flight or long enough)→ told, begun anew
+//   none ─sample→ begun ─(sample, nothing in flight or long enough)→ told or not, begun anew
 //                   └─(a gateway's count is missing, or the process is another)→ none
 //
-// A window ends best when nothing is in flight, as then all CPU used in it belongs to the
-// requests counted; under unbroken load it ends after `windowMsMax`, and the edges weigh little.
+// A window begins and ends best when nothing is in flight, as then all CPU used in it belongs to
+// the requests counted. Under unbroken load it ends after `windowMsMax`: what is in flight at its
+// ends makes it inexact, but not on average, as one end makes up for the other. One that began
+// with requests in flight and ended without, or the other way round, has no such luck: it tells
+// of too little CPU or too much, and is not told.
 
 export const windowMsMax = 10_000;
 /** A gateway that missed so many samples in a row is gone. */
@@ -17,10 +20,13 @@ const missesMax = 3;
 /** A window with its app, and what requests said of themselves. */
 export interface AppWindow extends CostWindow {
   readonly app: string;
+  readonly release: number | null;
   readonly reported: ReadonlyMap<string, { readonly count: number; readonly us: number }>;
 }
 
 interface Begun {
+  /** Nothing was in flight. */
+  readonly idle: boolean;
   sample: number;
   readonly at: number;
   readonly cpuTimeUs: number;
@@ -91,7 +97,8 @@ export class CostWindows {
 
   private advance(sample: Sample, parts: readonly Answer[], complete: boolean): AppWindow | null {
     const begun = this.begun.get(sample.instance);
-    const app = parts[0]?.app;
+    const inFlight = parts.reduce((sum, part) => sum + part.inFlight, 0);
+    const [of] = parts;
     const follows =
       begun !== undefined &&
       complete &&
@@ -99,24 +106,26 @@ export class CostWindows {
       sample.cpuTimeUs >= begun.cpuTimeUs &&
       parts.every(({ from }) => from === null || from === begun.sample);
     if (!follows) {
-      if (complete) this.begin(sample);
+      if (complete) this.begin(sample, inFlight === 0);
       else this.drop(sample.instance);
       return null;
     }
     begun.sample = sample.sample;
     for (const { classes } of parts) for (const one of classes) add(begun, one);
-    const inFlight = parts.reduce((sum, part) => sum + part.inFlight, 0);
-    if (inFlight > 0 && sample.at - begun.at < windowMsMax) return null;
-    this.begin(sample);
-    if (app === undefined) return null;
+    const idle = inFlight === 0;
+    if (!idle && sample.at - begun.at < windowMsMax) return null;
+    this.begin(sample, idle);
+    if (of === undefined || idle !== begun.idle) return null;
     const { finished, reported } = begun;
     const reportedUs = [...reported.values()].reduce((sum, { us }) => sum + us, 0);
     const cpuUs = Math.max(0, sample.cpuTimeUs - begun.cpuTimeUs - reportedUs);
-    return { app, seconds: (sample.at - begun.at) / 1000, cpuUs, finished, reported };
+    const seconds = (sample.at - begun.at) / 1000;
+    const used = { seconds, cpuUs, finished, reported, exact: idle };
+    return { app: of.app, release: of.release, ...used };
   }
 
-  private begin({ instance, sample, at, cpuTimeUs }: Sample): void {
-    const empty = { finished: new Map(), reported: new Map() };
+  private begin({ instance, sample, at, cpuTimeUs }: Sample, idle: boolean): void {
+    const empty = { idle, finished: new Map(), reported: new Map() };
     this.begun.delete(instance);
     this.begun.set(instance, { sample, at, cpuTimeUs, ...empty });
     // Instances end without a word; those that were sampled longest ago go first.

@@ -20,6 +20,10 @@ export interface Counts {
   /** Ends the present counts of the sample's instances and gives them. */
   cut(cpu: NodeCpu): GatewayFinished["instances"];
   applyCosts(costs: AppCosts): void;
+  /** Of the app, as routed here; null: there is none. */
+  releaseOf(app: string): number | null;
+  /** The app is gone, or of another release: what was learned of it is void. */
+  onCostsVoid: (app: string) => void;
   /** What was applied last, of every app known here. */
   readonly costs: ReadonlyMap<string, AppCosts>;
 }
@@ -33,7 +37,7 @@ export interface Counts {
  *       └───────────────(heard one of an earlier row)───────────────────┘
  *
  * Who begins to learn goes on from what was published last. Without a learner, or without an
- * agent that reads CPU, the last costs stay in use.
+ * agent that reads CPU, the last costs stay in use, until another release serves.
  */
 export class CostLearning {
   private readonly wire: Wire;
@@ -54,6 +58,10 @@ export class CostLearning {
     this.row = row;
     this.counts = counts;
     this.heardAt = clock.now();
+    counts.onCostsVoid = (app) => {
+      this.learner?.apps.delete(app);
+      this.learner?.changed.delete(app);
+    };
     this.subscriptions = [
       wire.subscribe(subjects.nodeCpu("*"), ({ payload }) => {
         this.sampled(payload as unknown as NodeCpu);
@@ -102,6 +110,8 @@ export class CostLearning {
   private observe(window: AppWindow): void {
     const { learner } = this;
     if (learner === null) return;
+    // The last of a release that was served until just now.
+    if (window.release !== this.counts.releaseOf(window.app)) return;
     let app = learner.apps.get(window.app);
     if (app === undefined) {
       app = new AppLearner();
@@ -128,7 +138,8 @@ export class CostLearning {
     for (const key of changed) {
       const learned = apps.get(key)?.estimate();
       if (learned === undefined) continue;
-      const by = { app: key, gateway: this.id, row: this.row, at: this.clock.now() };
+      const release = this.counts.releaseOf(key);
+      const by = { app: key, release, gateway: this.id, row: this.row, at: this.clock.now() };
       const costs: AppCosts = { ...by, ...learned };
       this.counts.applyCosts(costs);
       this.wire.publish(subjects.costs, costs as unknown as Json);

@@ -6,7 +6,8 @@ import { err, ok, type Result } from "../../base/result.ts";
  *   page 0                 header: four 32-bit numbers
  *   page 1 + row·stride …  one row a gateway: four 32-bit numbers per column
  *
- *   column                 requests in flight │ CPU-µs of all that began │ of all that ended │ 0
+ *   column                 requests in flight │ CPU-µs of all that began │ of all that ended
+ *                          │ dear ones in flight
  *
  * The sums wrap; their differences are exact.
  *

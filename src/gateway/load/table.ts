@@ -22,12 +22,14 @@ export interface ColumnLoad {
   /** Sums of the costs of all requests that ever began and ended, in CPU-µs; they wrap. */
   beganUs: number;
   endedUs: number;
+  /** Of those in flight, the dear ones. */
+  dear: number;
 }
 
 export interface LoadTable {
   /** A request of this gateway begins or ends; a column out of range is not counted. */
-  begin(column: number, costUs: number): void;
-  end(column: number, costUs: number): void;
+  begin(column: number, costUs: number, isDear: boolean): void;
+  end(column: number, costUs: number, isDear: boolean): void;
   /** Reads all gateways' numbers into `load`. */
   read(column: number, load: ColumnLoad): void;
 }
@@ -93,31 +95,40 @@ class MappedTable implements LoadTable {
     );
   }
 
-  begin(column: number, costUs: number): void {
-    this.add(column, 1, 1, costUs);
+  begin(column: number, costUs: number, isDear: boolean): void {
+    this.add(column, 1, 1, costUs, isDear);
   }
 
-  end(column: number, costUs: number): void {
-    this.add(column, -1, 2, costUs);
+  end(column: number, costUs: number, isDear: boolean): void {
+    this.add(column, -1, 2, costUs, isDear);
   }
 
-  private add(column: number, difference: 1 | -1, sum: 1 | 2, costUs: number): void {
+  private add(
+    column: number,
+    difference: 1 | -1,
+    sum: 1 | 2,
+    costUs: number,
+    isDear: boolean,
+  ): void {
     if (column < 0 || column >= this.layout.columns) return;
     const cell = this.own + column * columnCells;
     this.cells[cell] = (this.cells[cell] as number) + difference;
     this.cells[cell + sum] = ((this.cells[cell + sum] as number) + costUs) | 0;
+    if (isDear) this.cells[cell + 3] = (this.cells[cell + 3] as number) + difference;
   }
 
   read(column: number, load: ColumnLoad): void {
     load.count = 0;
     load.beganUs = 0;
     load.endedUs = 0;
+    load.dear = 0;
     if (column < 0 || column >= this.layout.columns) return;
     let cell = this.first + column * columnCells;
     for (let row = 0; row < this.layout.rows; row += 1, cell += this.stride) {
       load.count += this.cells[cell] as number;
       load.beganUs = (load.beganUs + (this.cells[cell + 1] as number)) | 0;
       load.endedUs = (load.endedUs + (this.cells[cell + 2] as number)) | 0;
+      load.dear += this.cells[cell + 3] as number;
     }
   }
 }

@@ -81,6 +81,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   holdUntil: Timestamp | null = null;
   routeClass: RouteClass | null = null;
   costUs = 0;
+  isDear = false;
   bytesIn = 0;
   bytesOut = 0;
   readonly request: ExchangeRequest;

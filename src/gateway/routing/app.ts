@@ -6,7 +6,9 @@ import type { AppCosts } from "../../model/wire.ts";
 import { affinityKeyOf, hashText, type KeyedRequest, ownerOf } from "../balance/affinity.ts";
 import { choose } from "../balance/choose.ts";
 import { type RouteClass, RouteClasses } from "../balance/classes.ts";
+import { type Division, divide } from "../balance/division.ts";
 import { confidenceMin } from "../balance/learner.ts";
+import { placeDear, workForCheap } from "../balance/place.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
 import { TrafficCounts } from "../metrics/counts.ts";
@@ -24,6 +26,7 @@ export interface Waiter {
   routeClass: RouteClass | null;
   /** What it counts in the load table while it is in flight. */
   costUs: number;
+  isDear: boolean;
   /** When it gives up waiting; set once, at its first hold. */
   holdUntil: Timestamp | null;
   dispatch(instance: InstanceState): void;
@@ -86,9 +89,11 @@ export class AppState implements Told {
   private readonly candidates: InstanceState[] = [];
   /** Could be woken to help the others. */
   private resting: InstanceState | null = null;
-  private readonly classes = new RouteClasses();
+  private classes = new RouteClasses();
+  /** What was learned of the release that serves. */
+  private costs: AppCosts | null = null;
   private meanUs = costUsAtFirst;
-  private placesByCost = false;
+  private division: Division | null = null;
   private readonly random: () => number;
   private retryScheduled = false;
   /** Why the last wake came to nothing, for those whose time runs out. */
@@ -108,7 +113,11 @@ export class AppState implements Told {
 
   /** Takes a changed route; null: the app is gone. */
   update(route: AppRoute | null): void {
-    if (route !== null) this.route = route;
+    if (route !== null) {
+      // Another release is another program.
+      if (route.release !== this.route.release) this.forgetCosts();
+      this.route = route;
+    }
     const listed = new Set<InstanceId>();
     for (const entry of route?.instances ?? []) {
       if (route?.draining.includes(entry.instance) === true) continue;
@@ -117,7 +126,8 @@ export class AppState implements Told {
       if (known !== undefined) known.update(entry);
       else {
         const { context, table } = this.host;
-        const made = new InstanceState(context, table, this.key, entry);
+        const app = { key: this.key, release: this.route.release };
+        const made = new InstanceState(context, table, app, entry);
         this.instances.set(entry.instance, made);
         this.host.opened(made);
       }
@@ -132,24 +142,46 @@ export class AppState implements Told {
       this.refuseAll(503, "The app was removed while the request waited.");
       return;
     }
+    this.divide();
     if (this.waiting.size > 0) this.pump();
   }
 
   /** Takes over what is known of its requests' costs. */
   applyCosts(costs: AppCosts): void {
-    this.placesByCost = costs.sure;
+    this.costs = costs;
     this.meanUs = costs.meanUs > 0 ? costs.meanUs : costUsAtFirst;
     for (const { name, costUs, confidence } of costs.classes) {
       const routeClass = this.classes.adopt(name);
       if (routeClass.name !== name) continue;
       routeClass.costUs = confidence >= confidenceMin ? costUs : null;
     }
+    this.divide();
+  }
+
+  private forgetCosts(): void {
+    this.costs = null;
+    this.meanUs = costUsAtFirst;
+    this.classes = new RouteClasses();
+  }
+
+  private divide(): void {
+    this.division = null;
+    if (this.costs?.sure !== true) return;
+    const classes = this.costs.classes.map(({ costUs, confidence, requests }) => ({
+      costUs: confidence >= confidenceMin ? costUs : this.meanUs,
+      requests,
+    }));
+    this.division = divide(classes, this.instances.size);
   }
 
   private costOf(waiter: Waiter): number {
     waiter.routeClass ??= this.classes.of(waiter.method, waiter.target);
     const costUs = waiter.routeClass.present.costUs ?? this.meanUs;
     return Math.min(costUsMax, Math.max(1, Math.round(costUs)));
+  }
+
+  private isDear({ costUs }: Waiter): boolean {
+    return this.division !== null && costUs >= this.division.dearFromUs;
   }
 
   /** What the request's key hashes to; null: it has none, or needs none. */
@@ -167,6 +199,7 @@ export class AppState implements Told {
 
   place(waiter: Waiter): void {
     waiter.costUs = this.costOf(waiter);
+    waiter.isDear = this.isDear(waiter);
     const target = this.pick(waiter, this.ownerFor(waiter));
     if (target !== null) this.dispatch(waiter, target);
     else this.hold(waiter);
@@ -186,12 +219,12 @@ export class AppState implements Told {
   }
 
   began(instance: InstanceState, waiter: Waiter): void {
-    instance.began(this.host.context.clock.now(), waiter.costUs);
+    instance.began(this.host.context.clock.now(), waiter.costUs, waiter.isDear);
     this.host.touched(instance);
   }
 
   ended(instance: InstanceState, waiter: Waiter): void {
-    instance.ended(this.host.context.clock.now(), waiter.costUs);
+    instance.ended(this.host.context.clock.now(), waiter.costUs, waiter.isDear);
     this.host.touched(instance);
     if (this.waiting.size > 0) this.pump();
   }
@@ -243,9 +276,19 @@ export class AppState implements Told {
       else if (this.mayRest(instance)) this.resting = instance;
     }
     if (candidates.length <= 1) return candidates[0] ?? null;
-    const costUs = this.placesByCost ? waiter.costUs : null;
+    return candidates[this.choose(waiter, candidates, now)] ?? null;
+  }
+
+  private choose(waiter: Waiter, candidates: readonly InstanceState[], now: Timestamp): number {
+    const { division } = this;
+    const costUs = this.costs?.sure === true ? waiter.costUs : null;
     for (const candidate of candidates) candidate.weigh(now, costUs, this.meanUs);
-    return candidates[choose(candidates, this.random)] ?? null;
+    if (division === null) return choose(candidates, this.random);
+    if (waiter.isDear) return placeDear(candidates, division, this.random);
+    for (const candidate of candidates) {
+      candidate.work = workForCheap(candidate.work, candidate.dear, division);
+    }
+    return choose(candidates, this.random);
   }
 
   private hold(waiter: Waiter): void {

@@ -5,9 +5,9 @@ import type { RouteInstance } from "../../model/route.ts";
 import type { FinishedClass } from "../../model/wire.ts";
 import { hashText, type Member } from "../balance/affinity.ts";
 import { Backlog } from "../balance/backlog.ts";
-import type { Candidate } from "../balance/choose.ts";
 import type { RouteClass } from "../balance/classes.ts";
 import { afterFailure, noPenalty, type Penalty, penaltyAt } from "../balance/penalty.ts";
+import type { DividedCandidate } from "../balance/place.ts";
 import type { GatewayContext } from "../context.ts";
 import type { ColumnLoad, LoadTable } from "../load/table.ts";
 import { UpstreamPool } from "../proxy/pool.ts";
@@ -35,11 +35,12 @@ const failureForgottenMs = 1000;
  * One back end as this gateway sees it: what the route table says, overlaid by what it found out
  * itself since (woken by its own request, asked to be quiet, refused a connection).
  */
-export class InstanceState implements Candidate, Member {
+export class InstanceState implements DividedCandidate, Member {
   readonly id: InstanceId;
   readonly seed: number;
   /** `project/app` */
   readonly app: string;
+  readonly release: number | null;
   readonly pool: UpstreamPool;
   readonly tunnels = new Set<Drainable>();
   node: NodeName;
@@ -63,13 +64,15 @@ export class InstanceState implements Candidate, Member {
   work = 0;
   penalty = 0;
   cost = 1;
+  dear = 0;
+  used = 0;
   speed: number;
 
   /** The sample of its CPU at which its counts were cut last. */
   private cutAt: { readonly epoch: string; readonly sample: number } | null = null;
   private readonly endedOf = new Map<RouteClass, Ended>();
   private readonly backlog = new Backlog();
-  private readonly load: ColumnLoad = { count: 0, beganUs: 0, endedUs: 0 };
+  private readonly load: ColumnLoad = { count: 0, beganUs: 0, endedUs: 0, dear: 0 };
   private routeCores: number;
   /** What the kernel allows at present, as far as its node tells. */
   private coresMax: number | null = null;
@@ -80,10 +83,17 @@ export class InstanceState implements Candidate, Member {
   private failuresInRow = 0;
   private readonly table: LoadTable;
 
-  constructor(context: GatewayContext, table: LoadTable, app: string, route: RouteInstance) {
+  /** @param app and the release of it that this is an instance of */
+  constructor(
+    context: GatewayContext,
+    table: LoadTable,
+    app: { readonly key: string; readonly release: number | null },
+    route: RouteInstance,
+  ) {
     this.id = route.instance;
     this.seed = hashText(route.instance);
-    this.app = app;
+    this.app = app.key;
+    this.release = app.release;
     this.pool = new UpstreamPool(context);
     this.table = table;
     this.node = route.node;
@@ -174,20 +184,22 @@ export class InstanceState implements Candidate, Member {
     this.table.read(this.column, load);
     this.work = this.backlog.look(now, load.count, load.beganUs, load.endedUs, this.speed);
     this.cost = costUs;
+    this.dear = load.dear;
+    this.used = this.backlog.used;
     this.penalty = penalty * meanUs;
   }
 
-  began(now: Timestamp, costUs: number): void {
+  began(now: Timestamp, costUs: number, isDear: boolean): void {
     this.inFlight += 1;
     this.requestsSince += 1;
     this.lastRequestAt = now;
-    this.table.begin(this.column, costUs);
+    this.table.begin(this.column, costUs, isDear);
   }
 
-  ended(now: Timestamp, costUs: number): void {
+  ended(now: Timestamp, costUs: number, isDear: boolean): void {
     this.inFlight -= 1;
     this.lastRequestAt = now;
-    this.table.end(this.column, costUs);
+    this.table.end(this.column, costUs, isDear);
   }
 
   /** A request was sent and is over. @param reportedUs what it says it cost, if it does */

@@ -27,6 +27,7 @@ export class Router implements AppHost, Counts {
   onCertificates: (certificates: readonly Certificate[]) => void = () => {};
   /** Far more is in flight or waits than was last published. */
   onSurge: () => void = () => {};
+  onCostsVoid: (app: string) => void = () => {};
 
   readonly costs: Map<string, AppCosts> = new Map();
 
@@ -67,9 +68,13 @@ export class Router implements AppHost, Counts {
 
   applyCosts(costs: AppCosts): void {
     const entry = this.entries.get(costs.app);
-    if (entry === undefined) return;
+    if (entry === undefined || costs.release !== entry.route.release) return;
     this.costs.set(costs.app, costs);
     entry.state?.applyCosts(costs);
+  }
+
+  releaseOf(app: string): number | null {
+    return this.entries.get(app)?.route.release ?? null;
   }
 
   cut({ epoch, instances }: NodeCpu): GatewayFinished["instances"] {
@@ -77,8 +82,8 @@ export class Router implements AppHost, Counts {
     for (const { instance: id, sample, coresMax } of instances) {
       const found = this.instances.get(id);
       if (found === undefined) continue;
-      const { app, inFlight } = found;
-      parts.push({ instance: id, app, inFlight, ...found.cut(epoch, sample, coresMax) });
+      const { app, release, inFlight } = found;
+      parts.push({ instance: id, app, release, inFlight, ...found.cut(epoch, sample, coresMax) });
     }
     return parts;
   }
@@ -117,10 +122,13 @@ export class Router implements AppHost, Counts {
         if (this.hosts.get(host) === known) this.hosts.delete(host);
       }
       this.forgetQuiesced(known.route, route);
+      if (route === null || route.release !== known.route.release) {
+        this.costs.delete(key);
+        this.onCostsVoid(key);
+      }
     }
     if (route === null) {
       this.entries.delete(key);
-      this.costs.delete(key);
       known?.state?.update(null);
       if (known?.state != null) this.traffic.forget(known.state);
       return;
