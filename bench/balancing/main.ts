@@ -12,6 +12,7 @@ import { freePorts, until } from "../../test/harness/host.ts";
 import { Lode } from "../lode.ts";
 import { cpuTimeUs } from "../measure.ts";
 import { stop } from "../peers/install.ts";
+import { quantilePlot } from "../plot.ts";
 import { withSection } from "../report.ts";
 import { Connections } from "./client.ts";
 import { type Arrival, arrivals, run } from "./load.ts";
@@ -23,6 +24,8 @@ import {
   goalLines,
   goalsOf,
   type Measured,
+  plotPath,
+  plotTitle,
   renderBalancing,
   rowOf,
   type Setting,
@@ -135,14 +138,26 @@ async function main(): Promise<void> {
     const goals = goalLines(goalsOf(measured, oracle, peers));
     console.log(`\n${goals.join("\n")}\n\n${costs}`);
     if (seconds < secondsAtLeast) return;
-    const section = renderBalancing(setting, [measured, oracle, ...peers], goals, costs);
-    const file = join(import.meta.dir, "../../docs/BENCHMARKS.md");
-    await Bun.write(file, withSection(await Bun.file(file).text(), balancingTitle, section));
-    console.log("written: docs/BENCHMARKS.md");
+    await write(setting, [measured, oracle, ...peers], goals, costs);
   } finally {
     for (const end of ends.reverse()) await end();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+async function write(
+  setting: Setting,
+  results: readonly Measured[],
+  goals: readonly string[],
+  costs: string,
+): Promise<void> {
+  const documents = join(import.meta.dir, "../../docs");
+  const file = join(documents, "BENCHMARKS.md");
+  const section = renderBalancing(setting, results, goals, costs);
+  await Bun.write(file, withSection(await Bun.file(file).text(), balancingTitle, section));
+  const curves = results.map(({ name, cheapMs }) => ({ name, values: cheapMs }));
+  await Bun.write(join(documents, plotPath), quantilePlot(plotTitle, "ms", curves));
+  console.log(`written: docs/BENCHMARKS.md, docs/${plotPath}`);
 }
 
 /** What requests cost here, and so how many are how much load. */

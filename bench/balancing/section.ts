@@ -3,6 +3,9 @@ import { format, target } from "../report.ts";
 import { type Latencies, quantile } from "./load.ts";
 
 export const balancingTitle = "Balancing by cost";
+/** In the documents' folder. */
+export const plotPath = "plots/balancing.svg";
+export const plotTitle = "Latency of cheap requests, by the share that is faster";
 
 export interface Measured extends Latencies {
   readonly name: string;
@@ -84,6 +87,8 @@ export function renderBalancing(
     "",
     tableHeader,
     ...results.map(rowOf),
+    "",
+    `![${plotTitle}](${plotPath})`,
     "",
     ...goals,
     "",
