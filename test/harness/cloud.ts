@@ -225,11 +225,11 @@ export class Cloud {
     return app === undefined ? rows : rows.filter((row) => row.app === app);
   }
 
-  /** The pid of the app's only running instance. */
+  /** The pid of the app's only running instance, once one of an earlier release is gone. */
   async pidOf(app: string): Promise<number> {
     return await until(`${app} runs`, async () => {
       const running = (await this.ps(app)).filter((row) => row.state === "running");
-      return running[0]?.pid ?? null;
+      return running.length === 1 ? (running[0]?.pid ?? null) : null;
     });
   }
 
