@@ -67,9 +67,10 @@ async function measure(name: string, lode: Lode, list: readonly Arrival[], send:
   return measured;
 }
 
-async function start(lode: Lode): Promise<readonly string[]> {
+async function start(lode: Lode, folder: string): Promise<readonly string[]> {
   const { cloud } = lode;
-  await lode.deploy(await writeProgram(instances), "balanced");
+  await writeProgram(folder, instances);
+  await lode.deploy(folder, "balanced");
   await until(
     "all instances run",
     async () => {
@@ -79,8 +80,8 @@ async function start(lode: Lode): Promise<readonly string[]> {
     60_000,
   );
   await cloud.ok(["limits", "balanced", "--cpu", String(coresEach)]);
-  const folder = join("/run", `lode-${cloud.id()}`, "s");
-  return readdirSync(folder).map((name) => join(folder, name));
+  const served = join("/run", `lode-${cloud.id()}`, "s");
+  return readdirSync(served).map((name) => join(served, name));
 }
 
 /** CPU-ms of a request, measured on all instances without a proxy. */
@@ -107,7 +108,7 @@ async function main(): Promise<void> {
   const lode = await Lode.start();
   const ends: (() => unknown)[] = [() => lode.stop()];
   try {
-    const sockets = await start(lode);
+    const sockets = await start(lode, join(folder, "app"));
     const setting = await settingOf(lode, sockets);
     const { cheapMs, dearMs, requestsPerSecond: rate } = setting;
     console.log(

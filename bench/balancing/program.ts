@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 
 /** Of the CPU of a request to `/cheap`, one to `/dear` uses so many times as much. */
@@ -9,12 +8,11 @@ const cheapMs = 0.5;
 const servingMs = 0.06;
 
 /**
- * Writes the app: two routes that do nothing but use CPU, always the same amount.
+ * Writes the app into the folder: two routes that do nothing but use CPU, always the same amount.
  *
  * @param instances that stay awake, also while no requests come by way of Lode
  */
-export async function writeProgram(instances: number): Promise<string> {
-  const folder = join(mkdtempSync(join(tmpdir(), "lode-balancing-")), "app");
+export async function writeProgram(folder: string, instances: number): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const perMs = roundsPerMs();
   const cheapRounds = Math.round(perMs * cheapMs);
@@ -36,7 +34,6 @@ export default {
 };
 `,
   );
-  return folder;
 }
 
 /** How often the app's loop runs in a millisecond of CPU, here and now. */
