@@ -30,6 +30,9 @@ interface Round {
   readonly requestsPerSecond: number;
 }
 
+/** Rounds that are not counted: each gateway and the app compile what they run often. */
+const warmUpRounds = 4;
+
 const direct = "direct";
 const gateways = "Lode's gateways";
 
@@ -69,7 +72,7 @@ export async function warmRequests(peers: Peers, rounds: number): Promise<Sectio
     contestants.map(({ name }) => [name, { plain: [], tls: [], http2: [] }]),
   );
   try {
-    for (let round = -1; round < rounds; round++) {
+    for (let round = -warmUpRounds; round < rounds; round++) {
       await measureRound(tools, contestants, (name, protocol, measured) => {
         if (round >= 0) results.get(name)?.[protocol].push(measured);
       });
@@ -123,7 +126,8 @@ function sections(results: Results, missing: readonly Row[]): Section[] {
   const method =
     "wrk, for TLS h2load, in one thread with 16 kept-alive connections for a second per round, " +
     "the contestants in turn. Every proxy passes to hello on a unix socket (Lode to its " +
-    "sandboxed instance) with kept-alive connections; Lode and nginx write an access log; ";
+    "sandboxed instance) with kept-alive connections; Lode and nginx write an access log; the " +
+    `first ${warmUpRounds} rounds are not counted; `;
   const perProtocol = protocols.map(([protocol, name]): Section => {
     const own = rows(protocol, (round) => round.proxyUs).filter((row) => row.name !== direct);
     return {
