@@ -15,7 +15,7 @@ export class Lode {
   }
 
   static async start(): Promise<Lode> {
-    const cloud = await Cloud.start();
+    const cloud = await Cloud.start({ https: true });
     const endpoint = readFileSync(join(cloud.dataDirectory, "endpoint.json"), "utf8");
     return new Lode(cloud, (JSON.parse(endpoint) as { version: string }).version);
   }
@@ -26,6 +26,11 @@ export class Lode {
 
   async deploy(folder: string, app: string): Promise<number> {
     return (await this.cloud.deploy(folder, app)).durationMs.total;
+  }
+
+  /** Serves the certificate's hosts with it. */
+  async certify({ chain, key }: { readonly chain: string; readonly key: string }): Promise<void> {
+    await this.cloud.ok(["certs", "set", "bench", "--cert", chain, "--key", key]);
   }
 
   /** Puts an app to sleep and waits until its process is gone. */

@@ -86,11 +86,11 @@ describe("hosts and TLS", () => {
     });
     expect(cloud.gatewayPids()).toEqual(gateways);
     const over = await run([
-      ...["curl", "-s", "--cacert", nextChain, "--noproxy", "*"],
+      ...["curl", "-s", "--cacert", nextChain, "--noproxy", "*", "-w", " by HTTP/%{http_version}"],
       ...["--resolve", `shop.example.test:${cloud.httpsPort}:127.0.0.1`],
       `https://shop.example.test:${cloud.httpsPort}/`,
     ]);
-    expect(over.stdout).toBe("shop");
+    expect(over.stdout).toBe("shop by HTTP/2");
   });
 
   test("a private key that does not fit is refused", async () => {

@@ -3,13 +3,20 @@ import { join } from "node:path";
 import { cpuTimeUs, firstByteMs, treeOf } from "../measure.ts";
 import { attempt, ensureProgram, output, stop } from "../peers/install.ts";
 import { freePort, helloFolder, type Peers, serveProgram } from "../peers/peers.ts";
-import { proxyKinds, startProxy } from "../peers/proxies.ts";
-import type { Row, Section } from "../report.ts";
+import {
+  makeCertificate,
+  type Ports,
+  type ProxyKind,
+  proxyKinds,
+  type ReverseProxy,
+  startProxy,
+} from "../peers/proxies.ts";
+import { medianOf, type Row, type Section, type TargetLine, target } from "../report.ts";
 
 /** Something that answers on a port, whose CPU time can be read. */
 interface Contestant {
   readonly name: string;
-  readonly url: string;
+  readonly ports: Ports;
   readonly host: string;
   readonly proxyPids: () => readonly number[];
   readonly appPids: () => readonly number[];
@@ -23,83 +30,140 @@ interface Round {
   readonly requestsPerSecond: number;
 }
 
+/** Rounds that are not counted: each gateway and the app compile what they run often. */
+const warmUpRounds = 4;
+
 const direct = "direct";
+const gateways = "Lode's gateways";
+
+type Protocol = "plain" | "tls" | "http2";
+
+const protocols: readonly (readonly [Protocol, string])[] = [
+  ["plain", "HTTP/1.1"],
+  ["tls", "HTTP/1.1 over TLS"],
+  ["http2", "HTTP/2"],
+];
+
+/** Of nginx's CPU time per request in the same run. */
+const goals: Readonly<Record<Protocol, number>> = { plain: 1, tls: 1, http2: 1.5 };
+
+type Results = ReadonlyMap<string, Readonly<Record<Protocol, Round[]>>>;
 
 /**
  * Every round asks each contestant in turn, so that what else the machine does in between hits
  * all of them alike.
  */
 export async function warmRequests(peers: Peers, rounds: number): Promise<Section[]> {
-  const wrk = await ensureProgram("wrk", "wrk");
+  const tools = {
+    wrk: await ensureProgram("wrk", "wrk"),
+    h2load: await ensureProgram("h2load", "nghttp2-client"),
+  };
   const socket = join(peers.folder, "backend.sock");
   const backend = Bun.spawn([peers.bun, serveProgram, `unix:${socket}`], { stdin: "ignore" });
   for (let waited = 0; !existsSync(socket) && waited < 100; waited++) await Bun.sleep(20);
   const missing: Row[] = [];
   const contestants: Contestant[] = [await withoutProxy(peers), await lode(peers)];
   for (const kind of proxyKinds) {
-    const started = await attempt(async () => {
-      const proxy = await startProxy(kind, await freePort(), socket, join(peers.folder, "proxies"));
-      await firstByteMs({ port: proxy.port, host: "localhost" }, performance.now());
-      return proxy;
-    });
-    if (!started.ok) {
-      missing.push({ name: kind.name, missing: started.reason });
-      continue;
-    }
-    const proxy = started.peer;
-    contestants.push({
-      name: `${proxy.name} ${proxy.version}`,
-      url: `http://127.0.0.1:${proxy.port}/`,
-      host: "localhost",
-      proxyPids: () => treeOf(proxy.process.pid),
-      appPids: () => [backend.pid],
-      stop: () => stop(proxy.process),
-    });
+    const started = await attempt(() => startOne(peers, kind, socket));
+    if (started.ok) contestants.push(contestantOf(started.peer, backend.pid));
+    else missing.push({ name: kind.name, missing: started.reason });
   }
-  const results = new Map<string, Round[]>(contestants.map(({ name }) => [name, []]));
-  for (let round = -1; round < rounds; round++) {
-    for (const contestant of contestants) {
-      const measured = await measure(wrk, contestant);
-      if (round >= 0) results.get(contestant.name)?.push(measured);
+  const results: Results = new Map(
+    contestants.map(({ name }) => [name, { plain: [], tls: [], http2: [] }]),
+  );
+  try {
+    for (let round = -warmUpRounds; round < rounds; round++) {
+      await measureRound(tools, contestants, (name, protocol, measured) => {
+        if (round >= 0) results.get(name)?.[protocol].push(measured);
+      });
     }
+  } finally {
+    for (const contestant of contestants) await contestant.stop();
+    await stop(backend);
   }
-  for (const contestant of contestants) await contestant.stop();
-  await stop(backend);
   return sections(results, missing);
 }
 
-function sections(results: ReadonlyMap<string, readonly Round[]>, missing: readonly Row[]) {
-  const rows = (pick: (round: Round) => number): Row[] =>
-    [...results].map(([name, rounds]) => ({ name, samples: rounds.map(pick) }));
+async function measureRound(
+  tools: Tools,
+  contestants: readonly Contestant[],
+  note: (name: string, protocol: Protocol, measured: Round) => void,
+): Promise<void> {
+  for (const [protocol] of protocols) {
+    for (const contestant of contestants) {
+      // The program by itself has no TLS.
+      if (contestant.name === direct && protocol !== "plain") continue;
+      note(contestant.name, protocol, await measure(tools, contestant, protocol));
+    }
+  }
+}
+
+async function startOne(peers: Peers, kind: ProxyKind, socket: string): Promise<ReverseProxy> {
+  const folder = join(peers.folder, "proxies");
+  const ports = { plain: await freePort(), tls: await freePort() };
+  const certificate = await makeCertificate(folder, "localhost");
+  const proxy = await startProxy(kind, ports, socket, folder, certificate);
+  await firstByteMs({ port: ports.plain, host: "localhost" }, performance.now());
+  return proxy;
+}
+
+function contestantOf(proxy: ReverseProxy, backendPid: number): Contestant {
+  return {
+    name: `${proxy.name} ${proxy.version}`,
+    ports: proxy.ports,
+    host: "localhost",
+    proxyPids: () => treeOf(proxy.process.pid),
+    appPids: () => [backendPid],
+    stop: () => stop(proxy.process),
+  };
+}
+
+function sections(results: Results, missing: readonly Row[]): Section[] {
+  const rows = (protocol: Protocol, pick: (round: Round) => number): Row[] =>
+    [...results].flatMap(([name, rounds]) =>
+      rounds[protocol].length === 0 ? [] : [{ name, samples: rounds[protocol].map(pick) }],
+    );
   const method =
-    "One thread of wrk with 16 kept-alive connections for a second per round, the contestants in " +
-    "turn. Every proxy passes to hello on a unix socket (Lode to its sandboxed instance) with " +
-    "kept-alive connections; ";
-  return [
-    {
-      title: "Warm request: CPU time",
+    "wrk, for TLS h2load, in one thread with 16 kept-alive connections for a second per round, " +
+    "the contestants in turn. Every proxy passes to hello on a unix socket (Lode to its " +
+    "sandboxed instance) with kept-alive connections; Lode and nginx write an access log; the " +
+    `first ${warmUpRounds} rounds are not counted; `;
+  const perProtocol = protocols.map(([protocol, name]): Section => {
+    const own = rows(protocol, (round) => round.proxyUs).filter((row) => row.name !== direct);
+    return {
+      title: `Warm request, ${name}: CPU time`,
       method: `${method}CPU time of the proxy's processes divided by the requests they answered.`,
       unit: "µs",
-      rows: [...rows((round) => round.proxyUs).filter(({ name }) => name !== direct), ...missing],
-      targets: [],
-    },
+      rows: [...own, ...missing],
+      targets: [againstNginx(own, goals[protocol])],
+    };
+  });
+  return [
+    ...perProtocol,
     {
       title: "Warm request: CPU time of proxy and app",
       method:
-        "The same rounds, with the CPU time of the app behind the proxy. Direct is the program " +
-        "itself on a port, without a proxy.",
+        "The rounds of plain HTTP/1.1, with the CPU time of the app behind the proxy. Direct is " +
+        "the program itself on a port, without a proxy.",
       unit: "µs",
-      rows: [...rows((round) => round.bothUs), ...missing],
+      rows: [...rows("plain", (round) => round.bothUs), ...missing],
       targets: [],
     },
     {
       title: "Warm request: throughput",
       method: "The same rounds: requests answered per second, higher is better.",
       unit: "requests/s",
-      rows: [...rows((round) => round.requestsPerSecond), ...missing],
+      rows: [...rows("plain", (round) => round.requestsPerSecond), ...missing],
       targets: [],
     },
   ];
+}
+
+function againstNginx(rows: readonly Row[], goal: number): TargetLine {
+  const nginx = rows.find(({ name }) => name.startsWith("nginx "))?.name ?? "";
+  const [ours, theirs] = [medianOf(rows, gateways), medianOf(rows, nginx)];
+  const ratio = ours === null || theirs === null ? null : ours / theirs;
+  return target(`at most ${goal}× nginx's`, ratio, goal, "×");
 }
 
 async function withoutProxy(peers: Peers): Promise<Contestant> {
@@ -108,7 +172,7 @@ async function withoutProxy(peers: Peers): Promise<Contestant> {
   await firstByteMs({ port, host: "localhost" }, performance.now());
   return {
     name: direct,
-    url: `http://127.0.0.1:${port}/`,
+    ports: { plain: port, tls: 0 },
     host: "localhost",
     proxyPids: () => [],
     appPids: () => [child.pid],
@@ -116,14 +180,16 @@ async function withoutProxy(peers: Peers): Promise<Contestant> {
   };
 }
 
-async function lode({ lode }: Peers): Promise<Contestant> {
+async function lode({ lode, folder }: Peers): Promise<Contestant> {
   await lode.deploy(helloFolder, "warm");
   const [row] = await lode.cloud.ps("warm");
   const instance = row?.instance ?? "";
-  const { port, host } = lode.target("warm");
+  const target = lode.target("warm");
+  const host = target.host.replace(/:\d+$/, "");
+  await lode.certify(await makeCertificate(join(folder, "proxies"), host));
   return {
-    name: "Lode's gateways",
-    url: `http://127.0.0.1:${port}/`,
+    name: gateways,
+    ports: { plain: target.port, tls: lode.cloud.httpsPort },
     host,
     proxyPids: () => lode.processes().gateways,
     appPids: () => lode.processes().instances.get(instance) ?? [],
@@ -131,15 +197,34 @@ async function lode({ lode }: Peers): Promise<Contestant> {
   };
 }
 
-async function measure(wrk: string, contestant: Contestant): Promise<Round> {
+interface Tools {
+  readonly wrk: string;
+  readonly h2load: string;
+}
+
+function commandFor(tools: Tools, contestant: Contestant, protocol: Protocol): readonly string[] {
+  const { ports, host } = contestant;
+  if (protocol === "plain") {
+    const url = `http://127.0.0.1:${ports.plain}/`;
+    return [tools.wrk, "-t1", "-c16", "-d1s", "-H", `Host: ${host}`, url];
+  }
+  const version = protocol === "tls" ? ["--h1"] : [];
+  const to = `--connect-to=127.0.0.1:${ports.tls}`;
+  return [tools.h2load, ...version, "-t1", "-c16", "-D1", to, `https://${host}:${ports.tls}/`];
+}
+
+async function measure(tools: Tools, contestant: Contestant, protocol: Protocol): Promise<Round> {
   const [proxyPids, appPids] = [contestant.proxyPids(), contestant.appPids()];
   const before = { proxyUs: cpuTimeUs(proxyPids), appUs: cpuTimeUs(appPids) };
-  const host = `Host: ${contestant.host}`;
-  const report = await output([wrk, "-t1", "-c16", "-d1s", "-H", host, contestant.url]);
+  const report = await output(commandFor(tools, contestant, protocol));
   const proxyUs = cpuTimeUs(proxyPids) - before.proxyUs;
   const appUs = cpuTimeUs(appPids) - before.appUs;
-  const requests = Number(/(\d+) requests in/.exec(report.text)?.[1] ?? 0);
-  const wrong = /Non-2xx or 3xx responses: (\d+)|Socket errors/.exec(report.text);
+  const requests = Number(
+    /(\d+) requests in|status codes: (\d+) 2xx/.exec(report.text)?.slice(1).join("") ?? 0,
+  );
+  const wrong = /Non-2xx or 3xx responses|Socket errors|[1-9]\d* (?:failed|errored|[345]xx)/.exec(
+    report.text,
+  );
   if (requests === 0 || wrong !== null) throw new Error(`${contestant.name}: ${report.text}`);
   const perSecond = Number(/Requests\/sec:\s+([\d.]+)/.exec(report.text)?.[1] ?? 0);
   return {

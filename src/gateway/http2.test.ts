@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import http2 from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import tls from "node:tls";
-import type { Certificate } from "../model/route.ts";
+import { defaultGatewayLimits } from "./limits.ts";
+import { makeCertificate } from "./testing/certificate.ts";
 import {
   appRoute,
   eventually,
@@ -16,26 +17,14 @@ import {
   startRig,
   tcp,
 } from "./testing/harness.ts";
+import { type Answer, ask, http2Session } from "./testing/http2-client.ts";
 
 setDefaultTimeout(30_000);
 
 const scratch = mkdtempSync(join(tmpdir(), "lode-tls-"));
 
-function certificate(name: string, hosts: readonly string[]): Certificate {
-  const [key, chain] = [join(scratch, `${name}.key`), join(scratch, `${name}.pem`)];
-  const names = hosts.map((host) => `DNS:${host}`).join(",");
-  const made = Bun.spawnSync([
-    ...["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
-    ...["-nodes", "-days", "2", "-subj", `/CN=${name}`, "-addext", `subjectAltName=${names}`],
-    ...["-keyout", key, "-out", chain],
-  ]);
-  if (made.exitCode !== 0) throw new Error(made.stderr.toString());
-  return {
-    hosts,
-    certificateChain: readFileSync(chain, "utf8"),
-    privateKey: readFileSync(key, "utf8"),
-  };
-}
+const certificate = (name: string, hosts: readonly string[]) =>
+  makeCertificate(scratch, name, hosts);
 
 let rig: Rig;
 let back: RawServer;
@@ -78,7 +67,10 @@ beforeAll(async () => {
   };
   rig = await startRig(apps, {
     certificates: [first, certificate("wild", ["*.wild.test"])],
-    limits: { firstByteMs: 600, http2: { streamsMax: 10, resetsMax: 30, settingsMax: 20 } },
+    limits: {
+      firstByteMs: 600,
+      http2: { ...defaultGatewayLimits.http2, streamsMax: 10, resetsMax: 30, settingsMax: 20 },
+    },
   });
 });
 
@@ -90,53 +82,7 @@ afterAll(async () => {
   rmSync(scratch, { recursive: true });
 });
 
-function session(host: string): http2.ClientHttp2Session {
-  return http2.connect(`https://${host}:${rig.tlsPort}`, {
-    createConnection: () =>
-      tls.connect({
-        port: rig.tlsPort,
-        host: "127.0.0.1",
-        servername: host,
-        rejectUnauthorized: false,
-        ALPNProtocols: ["h2"],
-      }),
-  });
-}
-
-/** What is asked, by pseudo-header and field. */
-type Headers2 = Record<string, string>;
-
-interface Answer {
-  readonly headers: Readonly<Record<string, unknown>>;
-  readonly body: string;
-  readonly trailers: Readonly<Record<string, unknown>> | null;
-  readonly code: number | undefined;
-}
-
-function ask(
-  client: http2.ClientHttp2Session,
-  headers: Headers2,
-  body?: Buffer | string,
-): Promise<Answer> {
-  return new Promise((resolve) => {
-    const stream = client.request(headers, { endStream: body === undefined });
-    let [seen, text, trailers]: [Answer["headers"], string, Answer["trailers"]] = [{}, "", null];
-    stream.on("response", (received) => {
-      seen = received;
-    });
-    stream.on("trailers", (received) => {
-      trailers = received;
-    });
-    stream.on("data", (chunk: Buffer) => {
-      text += chunk.toString("latin1");
-    });
-    stream.on("error", () => {});
-    stream.on("close", () => {
-      resolve({ headers: seen, body: text, trailers, code: stream.rstCode });
-    });
-    if (body !== undefined) stream.end(body);
-  });
-}
+const session = (host: string) => http2Session(rig.tlsPort, host);
 
 describe("HTTP/2", () => {
   test("a request becomes HTTP/1.1, its answer HTTP/2", async () => {
@@ -182,7 +128,7 @@ describe("HTTP/2", () => {
 
   test("what would mean more in HTTP/1.1 is refused", async () => {
     const client = session("raw.test");
-    const bad: readonly Headers2[] = [
+    const bad: readonly Readonly<Record<string, string>>[] = [
       { ":path": "/ HTTP/1.1\r\nX: y" },
       { ":path": "nopath" },
       { ":path": "/", ":authority": "raw.test", host: "other.test" },

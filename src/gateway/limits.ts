@@ -39,9 +39,16 @@ export interface GatewayLimits {
   readonly sweepMs: number;
   readonly http2: {
     readonly streamsMax: number;
-    /** Resets and refused streams in ten seconds before the session is ended. */
+    /** Bytes of a request's body, and of all on one connection, that may wait here. */
+    readonly streamWindowBytes: number;
+    readonly connectionWindowBytes: number;
+    /** In ten seconds, before the connection is ended: resets by either side and refusals. */
     readonly resetsMax: number;
     readonly settingsMax: number;
+    /** And frames of unknown types, beyond one for each DATA frame sent. */
+    readonly pingsMax: number;
+    /** Frames that carry nothing and end nothing. */
+    readonly emptyMax: number;
   };
   /** How long `close` waits for requests in flight. */
   readonly closeMs: number;
@@ -75,7 +82,15 @@ export const defaultGatewayLimits: GatewayLimits = {
   upstreamIdleMs: 4000,
   upstreamFreshMs: 1000,
   sweepMs: 500,
-  http2: { streamsMax: 100, resetsMax: 200, settingsMax: 50 },
+  http2: {
+    streamsMax: 100,
+    streamWindowBytes: 256 * 1024,
+    connectionWindowBytes: 1024 * 1024,
+    resetsMax: 200,
+    settingsMax: 50,
+    pingsMax: 200,
+    emptyMax: 100,
+  },
   closeMs: 30_000,
   accessLog: {
     fileBytesMax: 64 * 1024 * 1024,

@@ -68,6 +68,28 @@ test("what the disk cannot keep up with is dropped and counted", async () => {
   await log.close();
 });
 
+test("what comes during a write waits for the next flush", async () => {
+  const due: (() => void)[] = [];
+  const clock = {
+    ...systemClock,
+    after(_delayMs: number, callback: () => void) {
+      due.push(callback);
+      return { cancel() {} };
+    },
+  };
+  const log = openAccessLog(directory, "d", clock, options);
+  const path = join(directory, "access-d.log");
+  log.write({ ...record, requestId: "first" });
+  due.shift()?.();
+  log.write({ ...record, requestId: "second" });
+  await until(() => existsSync(path) && readFileSync(path, "utf8") !== "");
+  await Bun.sleep(20);
+  expect(linesOf(path)).toHaveLength(1);
+  due.shift()?.();
+  await until(() => linesOf(path).length === 2);
+  await log.close();
+});
+
 test("a directory that is not there costs lines, nothing else", async () => {
   writeFileSync(join(directory, "file"), "");
   const log = openAccessLog(join(directory, "file"), "c", systemClock, options);

@@ -91,6 +91,10 @@ class FileLog implements AccessLog {
       this.dropped += 1;
       return;
     }
+    this.flushLater();
+  }
+
+  private flushLater(): void {
     this.timer ??= this.clock.after(this.options.flushMs, () => {
       this.timer = null;
       this.flush();
@@ -164,7 +168,8 @@ class FileLog implements AccessLog {
     this.spare = this.written;
     this.written = null;
     if (this.closed) this.finish();
-    else if (this.used > 0) this.flush();
+    // At once would be a write, and two threads woken, for every few lines.
+    else if (this.used > 0) this.flushLater();
   }
 
   private takeLines(): Buffer | null {

@@ -1,3 +1,4 @@
+import type { HpackEncoder } from "../http2/hpack-encoder.ts";
 import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";
 import type { RequestFacts } from "./request.ts";
@@ -116,16 +117,30 @@ export function buildResponseHead(
 const droppedWithCoding = droppedFromResponse.slice();
 droppedWithCoding[fieldId.transferEncoding] = 1;
 
-/** Calls back with each field of a response that may cross to HTTP/2. */
-export function eachResponseField(
+/** The answer's head as a header block of HTTP/2; a switch to a tunnel is a 200 there. */
+export function encodeResponseHead(
   parser: HeadParser,
   buffer: Buffer,
   facts: ResponseFacts,
-  callback: (name: string, value: string) => void,
+  encoder: HpackEncoder,
 ): void {
+  const { spans } = parser;
+  const isTunnel = facts.status === 101;
+  encoder.status(isTunnel ? 200 : facts.status);
   for (let index = 0; index < parser.fieldCount; index += 1) {
     if (droppedWithCoding[parser.ids[index] as number] === 1) continue;
-    const name = parser.fieldName(index, buffer).toLowerCase();
-    if (!facts.nominated.includes(name)) callback(name, parser.fieldValue(index, buffer));
+    if (facts.nominated.length > 0 || isTunnel) {
+      const name = parser.fieldName(index, buffer).toLowerCase();
+      // The latter is part of HTTP/1.1's handshake only.
+      if (facts.nominated.includes(name) || (isTunnel && name === "sec-websocket-accept")) continue;
+    }
+    const slot = index * 4;
+    encoder.field(
+      buffer,
+      spans[slot] as number,
+      spans[slot + 1] as number,
+      spans[slot + 2] as number,
+      spans[slot + 3] as number,
+    );
   }
 }
