@@ -241,6 +241,24 @@ describe("upload", () => {
     expect(server.seen.slice(before).some((one) => one.text.includes("0\r\n\r\n"))).toBe(false);
   });
 
+  test("a bad chunk behind an answer that has begun cuts it: no page goes into it", async () => {
+    const hasty = rawServer((text, socket) => {
+      if (text.endsWith("abc\r\n")) {
+        socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf");
+      }
+    });
+    const instance = routeInstance("i3", runningAt(tcp(hasty.port)));
+    rig.setApps({ "default/hasty": appRoute("hasty", [instance]) });
+    await Bun.sleep(10);
+    const client = await RawClient.connect(rig.port);
+    client.send("POST / HTTP/1.1\r\nHost: hasty.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("3\r\nabc\r\n");
+    await client.until("half");
+    client.send("XX\r\n");
+    expect(await client.untilClosed()).toEndWith("\r\n\r\nhalf");
+    hasty.close();
+  });
+
   test("Expect: 100-continue is the instance's to answer, and an early no arrives", async () => {
     const strict = rawServer((all, socket) => {
       const text = all.slice(all.lastIndexOf("POST"));
