@@ -22,7 +22,7 @@ export interface TlsFacts {
 }
 
 const lastChunk = Buffer.from("0\r\n\r\n");
-const chunkEnd = Buffer.from("\r\n");
+const emptyLine = Buffer.from("\r\n");
 const nothing = Buffer.alloc(0);
 
 /**
@@ -267,17 +267,35 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private feedBody(exchange: Exchange): boolean {
     const buffer = this.input as Buffer;
     const start = this.inputStart;
-    let end: number;
-    if (this.decoder === null) {
-      end = Math.min(this.inputEnd, start + this.bodyRemaining);
-      this.bodyRemaining -= end - start;
-      this.bodyDone = this.bodyRemaining === 0;
-    } else {
-      end = this.walkChunks(this.decoder, buffer, start);
-      if (end < 0) return false;
-    }
+    if (this.decoder !== null) return this.feedChunks(exchange, this.decoder, buffer, start);
+    const end = Math.min(this.inputEnd, start + this.bodyRemaining);
+    this.bodyRemaining -= end - start;
+    this.bodyDone = this.bodyRemaining === 0;
     this.inputStart = end;
     exchange.sendBody(buffer, start, end, this.bodyDone);
+    return true;
+  }
+
+  /**
+   * Passes chunks on as they lie, but no trailers: there are servers (Bun's is one) for which a
+   * request ends with its last chunk, and what follows is the next.
+   */
+  private feedChunks(
+    exchange: Exchange,
+    decoder: ChunkedDecoder,
+    buffer: Buffer,
+    start: number,
+  ): boolean {
+    const wasInSection = decoder.inSection;
+    const end = this.walkChunks(decoder, buffer, start);
+    if (end < 0) return false;
+    this.inputStart = end;
+    const dataEnd = wasInSection ? start : decoder.inSection ? decoder.sectionStart : end;
+    if (this.bodyDone && end - dataEnd !== emptyLine.length) {
+      if (dataEnd > start) exchange.sendBody(buffer, start, dataEnd, false);
+      exchange.sendBody(emptyLine, 0, emptyLine.length, true);
+    } else if (this.bodyDone) exchange.sendBody(buffer, start, end, true);
+    else if (dataEnd > start) exchange.sendBody(buffer, start, dataEnd, false);
     return true;
   }
 
@@ -369,7 +387,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private writeChunk(buffer: Buffer, start: number, end: number): boolean {
     const size = Buffer.from(`${(end - start).toString(16)}\r\n`);
     this.output.writeBoth(size, buffer, start, end);
-    return this.output.write(chunkEnd, 0, chunkEnd.length);
+    return this.output.write(emptyLine, 0, emptyLine.length);
   }
 
   onEnd(_trailers: Trailers): void {
