@@ -89,6 +89,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
 
   expire(): void {
     if (this.exchange !== null) this.exchange.expire();
+    else if (this.lingering && this.output.empty) this.leave();
     else if (this.lingering) this.close();
     else if (this.reader.begun) this.answerFault(408, "The request's head did not arrive in time.");
     else this.linger();
@@ -123,7 +124,9 @@ export class Http1Client implements ExchangeClient, Deadlined {
   }
 
   drained(): void {
-    if (!this.output.flush()) return;
+    const flushed = this.output.flush();
+    if (this.lingering) this.ownDeadlineAt = this.lingerDeadline();
+    if (!flushed) return;
     if (this.exchange !== null) this.exchange.resumeResponse();
     else this.run();
   }
@@ -135,6 +138,12 @@ export class Http1Client implements ExchangeClient, Deadlined {
       return;
     }
     if (this.exchange !== null) return this.close();
+    if (this.output.empty) this.leave();
+    else this.linger();
+  }
+
+  /** Closes without a reset: the kernel still delivers what it took. */
+  private leave(): void {
     this.gone();
     this.socket.end();
   }
@@ -466,9 +475,15 @@ export class Http1Client implements ExchangeClient, Deadlined {
     if (this.closed || this.lingering) return;
     this.lingering = true;
     this.input = null;
-    this.ownDeadlineAt = this.context.clock.now() + this.context.limits.lingerMs;
+    this.ownDeadlineAt = this.lingerDeadline();
     this.resume();
     this.output.end();
+  }
+
+  /** While a slow reader has not taken all of its answer, what counts is that it goes on. */
+  private lingerDeadline(): Timestamp {
+    const { limits, clock } = this.context;
+    return clock.now() + (this.output.empty ? limits.lingerMs : limits.streamIdleMs);
   }
 
   /** Ends the connection now if nothing is lost, else after the request it is in. */
