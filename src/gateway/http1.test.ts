@@ -241,6 +241,53 @@ describe("upload", () => {
     expect(server.seen.slice(before).some((one) => one.text.includes("0\r\n\r\n"))).toBe(false);
   });
 
+  test("trailers stay behind, however they are cut", async () => {
+    const whole =
+      "POST /x HTTP/1.1\r\nHost: sum.test\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n" +
+      "3\r\nabc\r\n0\r\nX-Sum: 9\r\n\r\n";
+    const bodies: string[] = [];
+    const back = rawServer((text, socket) => {
+      if (!text.endsWith("0\r\n\r\n")) return;
+      bodies.push(text);
+      socket.end("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    });
+    const instance = routeInstance("i4", runningAt(tcp(back.port)));
+    rig.setApps({ "default/sum": appRoute("sum", [instance]) });
+    await Bun.sleep(10);
+    for (const cut of [0, whole.length - 2, whole.length - 1, whole.length - 6, -14, -13, -12]) {
+      const client = await RawClient.connect(rig.port);
+      client.send(whole.slice(0, cut));
+      await Bun.sleep(10);
+      client.send(whole.slice(cut));
+      await client.until("204 No Content");
+      client.close();
+    }
+    expect(bodies).toHaveLength(7);
+    for (const body of bodies) {
+      expect(body).toEndWith("\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+      expect(body.toLowerCase()).not.toContain("trailer");
+    }
+    back.close();
+  });
+
+  test("a bad chunk behind an answer that has begun cuts it: no page goes into it", async () => {
+    const hasty = rawServer((text, socket) => {
+      if (text.endsWith("abc\r\n")) {
+        socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf");
+      }
+    });
+    const instance = routeInstance("i3", runningAt(tcp(hasty.port)));
+    rig.setApps({ "default/hasty": appRoute("hasty", [instance]) });
+    await Bun.sleep(10);
+    const client = await RawClient.connect(rig.port);
+    client.send("POST / HTTP/1.1\r\nHost: hasty.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send("3\r\nabc\r\n");
+    await client.until("half");
+    client.send("XX\r\n");
+    expect(await client.untilClosed()).toEndWith("\r\n\r\nhalf");
+    hasty.close();
+  });
+
   test("Expect: 100-continue is the instance's to answer, and an early no arrives", async () => {
     const strict = rawServer((all, socket) => {
       const text = all.slice(all.lastIndexOf("POST"));

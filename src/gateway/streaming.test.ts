@@ -168,6 +168,30 @@ describe("back-pressure", () => {
   });
 });
 
+test("a reader slower than the gateway lingers gets every byte of a last answer", async () => {
+  const bytes = 3 * 1024 * 1024;
+  const back = rawServer((_, socket) => {
+    let sent = 0;
+    const head = `HTTP/1.1 200 OK\r\nContent-Length: ${bytes}\r\n\r\n`;
+    const all = Buffer.concat([Buffer.from(head), Buffer.alloc(bytes, "b")]);
+    const pour = () => {
+      sent += Math.max(0, socket.write(all, sent, all.length - sent));
+      if (sent < all.length) setTimeout(pour, 1);
+    };
+    pour();
+  });
+  await serve("parting", back.port);
+  const client = await RawClient.connect(rig.port);
+  client.pause();
+  client.send("GET / HTTP/1.1\r\nHost: parting.test\r\nConnection: close\r\n\r\n");
+  // Meanwhile all of it lies in the kernel's buffers, and the gateway wants to close.
+  await Bun.sleep(800);
+  client.resume();
+  const text = await client.untilClosed();
+  expect(text.length - text.indexOf("\r\n\r\n") - 4).toBe(bytes);
+  back.close();
+});
+
 describe("uploads", () => {
   const body = Buffer.alloc(3 * 1024 * 1024 + 17, "lode");
   const digest = new Bun.CryptoHasher("md5").update(body).digest("hex");

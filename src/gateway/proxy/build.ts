@@ -12,6 +12,8 @@ const droppedFromRequest = flags([
   fieldId.keepAlive,
   fieldId.hop,
   fieldId.forwarded,
+  // No trailers of a request are passed on.
+  fieldId.trailer,
 ]);
 
 const droppedFromResponse = flags([

@@ -46,6 +46,8 @@ export class ChunkedDecoder {
   dataEnd = 0;
   /** Where to go on: one past the last byte used. */
   position = 0;
+  /** Where the trailer section begins, if it was reached in the last buffer walked. */
+  sectionStart = 0;
   fault: ChunkFault | null = null;
   /** After "done": name and value of each trailer field. */
   trailers: readonly (readonly [string, string])[] = [];
@@ -77,6 +79,11 @@ export class ChunkedDecoder {
     return "more";
   }
 
+  /** The last chunk's line is over: nothing but trailers and the empty line can follow. */
+  get inSection(): boolean {
+    return this.state >= state.trailerFirst;
+  }
+
   get done(): boolean {
     return this.state === state.done;
   }
@@ -103,6 +110,7 @@ export class ChunkedDecoder {
       case state.sizeLineFeed:
         if (byte !== lineFeed) return "chunkSize";
         this.state = this.remaining === 0 ? state.trailerFirst : state.data;
+        this.sectionStart = this.position;
         return null;
       case state.dataReturn:
         this.state = state.dataLineFeed;

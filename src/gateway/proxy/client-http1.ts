@@ -22,7 +22,7 @@ export interface TlsFacts {
 }
 
 const lastChunk = Buffer.from("0\r\n\r\n");
-const chunkEnd = Buffer.from("\r\n");
+const emptyLine = Buffer.from("\r\n");
 const nothing = Buffer.alloc(0);
 
 /**
@@ -89,6 +89,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
 
   expire(): void {
     if (this.exchange !== null) this.exchange.expire();
+    else if (this.lingering && this.output.empty) this.leave();
     else if (this.lingering) this.close();
     else if (this.reader.begun) this.answerFault(408, "The request's head did not arrive in time.");
     else this.linger();
@@ -123,7 +124,9 @@ export class Http1Client implements ExchangeClient, Deadlined {
   }
 
   drained(): void {
-    if (!this.output.flush()) return;
+    const flushed = this.output.flush();
+    if (this.lingering) this.ownDeadlineAt = this.lingerDeadline();
+    if (!flushed) return;
     if (this.exchange !== null) this.exchange.resumeResponse();
     else this.run();
   }
@@ -135,6 +138,12 @@ export class Http1Client implements ExchangeClient, Deadlined {
       return;
     }
     if (this.exchange !== null) return this.close();
+    if (this.output.empty) this.leave();
+    else this.linger();
+  }
+
+  /** Closes without a reset: the kernel still delivers what it took. */
+  private leave(): void {
     this.gone();
     this.socket.end();
   }
@@ -267,17 +276,35 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private feedBody(exchange: Exchange): boolean {
     const buffer = this.input as Buffer;
     const start = this.inputStart;
-    let end: number;
-    if (this.decoder === null) {
-      end = Math.min(this.inputEnd, start + this.bodyRemaining);
-      this.bodyRemaining -= end - start;
-      this.bodyDone = this.bodyRemaining === 0;
-    } else {
-      end = this.walkChunks(this.decoder, buffer, start);
-      if (end < 0) return false;
-    }
+    if (this.decoder !== null) return this.feedChunks(exchange, this.decoder, buffer, start);
+    const end = Math.min(this.inputEnd, start + this.bodyRemaining);
+    this.bodyRemaining -= end - start;
+    this.bodyDone = this.bodyRemaining === 0;
     this.inputStart = end;
     exchange.sendBody(buffer, start, end, this.bodyDone);
+    return true;
+  }
+
+  /**
+   * Passes chunks on as they lie, but no trailers: there are servers (Bun's is one) for which a
+   * request ends with its last chunk, and what follows is the next.
+   */
+  private feedChunks(
+    exchange: Exchange,
+    decoder: ChunkedDecoder,
+    buffer: Buffer,
+    start: number,
+  ): boolean {
+    const wasInSection = decoder.inSection;
+    const end = this.walkChunks(decoder, buffer, start);
+    if (end < 0) return false;
+    this.inputStart = end;
+    const dataEnd = wasInSection ? start : decoder.inSection ? decoder.sectionStart : end;
+    if (this.bodyDone && end - dataEnd !== emptyLine.length) {
+      if (dataEnd > start) exchange.sendBody(buffer, start, dataEnd, false);
+      exchange.sendBody(emptyLine, 0, emptyLine.length, true);
+    } else if (this.bodyDone) exchange.sendBody(buffer, start, end, true);
+    else if (dataEnd > start) exchange.sendBody(buffer, start, dataEnd, false);
     return true;
   }
 
@@ -369,7 +396,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private writeChunk(buffer: Buffer, start: number, end: number): boolean {
     const size = Buffer.from(`${(end - start).toString(16)}\r\n`);
     this.output.writeBoth(size, buffer, start, end);
-    return this.output.write(chunkEnd, 0, chunkEnd.length);
+    return this.output.write(emptyLine, 0, emptyLine.length);
   }
 
   onEnd(_trailers: Trailers): void {
@@ -448,9 +475,15 @@ export class Http1Client implements ExchangeClient, Deadlined {
     if (this.closed || this.lingering) return;
     this.lingering = true;
     this.input = null;
-    this.ownDeadlineAt = this.context.clock.now() + this.context.limits.lingerMs;
+    this.ownDeadlineAt = this.lingerDeadline();
     this.resume();
     this.output.end();
+  }
+
+  /** While a slow reader has not taken all of its answer, what counts is that it goes on. */
+  private lingerDeadline(): Timestamp {
+    const { limits, clock } = this.context;
+    return clock.now() + (this.output.empty ? limits.lingerMs : limits.streamIdleMs);
   }
 
   /** Ends the connection now if nothing is lost, else after the request it is in. */

@@ -342,6 +342,8 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
 
   refuse(status: number, cause: string, retryAfterSeconds: number | null): void {
     if (this.phase === "finished") return;
+    // A page in the midst of an answer would be read as part of it.
+    if (this.responding) return this.cut();
     this.dropUpstream();
     this.status = status;
     this.bytesOut = this.client.onRefused(status, cause, retryAfterSeconds);

@@ -257,4 +257,13 @@ describe("responses", () => {
       expect(verdictOf(text)).toBe(expected);
     });
   }
+
+  test("that switch protocols leave no connection for further requests", () => {
+    const text = "HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    const buffer = Buffer.from(text);
+    const reader = new HeadReader(pool);
+    reader.read("response", buffer, 0, buffer.length);
+    const facts = readResponse(reader.parser as never, buffer, { method: "GET", upgrade: "x" });
+    expect(facts.ok && facts.value.keepAlive).toBe(false);
+  });
 });

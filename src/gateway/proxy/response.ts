@@ -65,7 +65,8 @@ export function readResponse(
     status,
     framing,
     contentLength,
-    keepAlive: persists && framing !== "close",
+    // After a switch the connection is the tunnel's for good.
+    keepAlive: persists && framing !== "close" && status !== 101,
     keepAliveSeconds: readKeepAliveSeconds(parser, buffer),
     upgrade: status === 101 ? parser.valueOf(fieldId.upgrade, buffer) : null,
     nominated: connection.nominated,

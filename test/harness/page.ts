@@ -1,0 +1,20 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { repository } from "./cloud.ts";
+
+const file = join(repository, "docs/GATEWAY-PROOF.md");
+
+const opening = `# Proof of the gateway
+
+Written by \`npm run proof:fuzz\` and \`npm run proof:soak\`, each its own section.
+`;
+
+/** Puts a section into docs/GATEWAY-PROOF.md in the place of the one with the same title. */
+export async function writeSection(title: string, lines: readonly string[]): Promise<void> {
+  const text = existsSync(file) ? await Bun.file(file).text() : opening;
+  const [head = opening, ...sections] = text.split(/^(?=## )/m);
+  const kept = sections.filter((section) => !section.startsWith(`## ${title}\n`));
+  const made = `## ${title}\n\n${lines.join("\n")}\n`;
+  const all = [...kept.map((section) => `${section.trimEnd()}\n`), made].sort();
+  await Bun.write(file, `${head.trimEnd()}\n\n${all.join("\n")}`);
+}
