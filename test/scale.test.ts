@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Cloud } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
+import { patienceMs } from "./harness/pace.ts";
 
 // Apps rest when idle and grow when busy, on a real cloud.
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 /** Answers after a while, with how often its timer ran; or talks on a WebSocket. */
 const app = `
@@ -25,11 +26,11 @@ let cloud: Cloud;
 
 beforeAll(async () => {
   cloud = await Cloud.start();
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
 async function deploy(name: string, scale: string): Promise<void> {
   const toml = `[scale]\n${scale}`;

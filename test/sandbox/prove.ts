@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { repository } from "../harness/cloud.ts";
 import { faultOf, readReport } from "./judge.ts";
-import type { Probe } from "./probes.ts";
+import { type Probe, withinSeconds } from "./probes.ts";
 import type { Runtime, Stage } from "./stage.ts";
 import { runSupply } from "./supply.ts";
 import type { Watch, Window } from "./watch.ts";
@@ -32,7 +32,8 @@ export interface Pressure {
 export async function runInside(stage: Stage, probe: Probe, runtime: Runtime, holdS: number) {
   const { cloud, around } = stage;
   if (probe.group === "supply") return await runSupply(stage, probe.id);
-  const words = Object.entries({ ...probe.arguments?.(around), hold: holdS });
+  const given = { ...probe.arguments?.(around), hold: holdS, within: withinSeconds };
+  const words = Object.entries(given);
   const query = words.map(([name, value]) => `${name}=${value}`).join("&");
   const path = `/${probe.id}?${query}`;
   const answer = await cloud.get(stage.hostile(runtime), path, { timeoutMs: 40_000 });
