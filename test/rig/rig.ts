@@ -22,7 +22,7 @@ export interface Rig {
 }
 
 /** How many times as long as on its host what an emulated processor does may take (pace.ts). */
-const slowness = 8;
+export const slowness = 8;
 
 const defaults: MachineOptions = {
   cpus: 2,

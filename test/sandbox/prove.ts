@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { repository } from "../harness/cloud.ts";
+import { patienceMs } from "../harness/pace.ts";
 import { faultOf, readReport } from "./judge.ts";
 import { type Probe, withinSeconds } from "./probes.ts";
 import type { Runtime, Stage } from "./stage.ts";
@@ -54,7 +55,7 @@ export async function refusedInside(stage: Stage, probe: Probe, runtime: Runtime
   let after = await stage.canaries();
   // A flood's log is cut a moment later.
   for (let left = 10; after !== before && left > 0; left--) {
-    await Bun.sleep(100);
+    await Bun.sleep(patienceMs(100));
     after = await stage.canaries();
   }
   return { report: readReport(text), fault: faultOf(readReport(text), before, after) };

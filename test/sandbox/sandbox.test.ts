@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { isAlive } from "../harness/host.ts";
-import { patienceMs } from "../harness/pace.ts";
+import { patienceMs, slowness } from "../harness/pace.ts";
 import { openControls } from "./control.ts";
 import { faultOf, readReport } from "./judge.ts";
 import { probes } from "./probes.ts";
@@ -64,7 +64,7 @@ describe("neighbours and lode live on under it", () => {
       const { apiMs, isQuiet } = await measure(stage, watch, probe, "native");
       expect(watch.takeErrors()).toEqual([]);
       expect(isAlive(stage.neighbourPid)).toBe(true);
-      if (isQuiet) expect(apiMs.during).toBeLessThan(apiMsMax);
+      if (isQuiet && slowness === 1) expect(apiMs.during).toBeLessThan(apiMsMax);
     },
     measureTimeoutMs,
   );
