@@ -134,7 +134,7 @@ static void inode_fill(void) {
     return;
   }
   memset(format, 'n', sizeof format);
-  double until = now() + number("within", 25) / 2.0;
+  double until = now() + 0.6 * number("within", 25);
   for (; got < wanted && now() < until; got++) {
     snprintf(name, sizeof name, "%06ld%.200s", got, format);
     int fd = openat(directory, name, O_CREAT | O_WRONLY, 0600);
