@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { Cloud, type CommandResult, type DeployResult, lastJson } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
 import { steadyLoad } from "./harness/http.ts";
+import { patienceMs } from "./harness/pace.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 /** As `lode --help` documents them. */
 const exitCodes = { refused: 6, deployFailed: 7 } as const;
@@ -15,11 +16,11 @@ let cloud: Cloud;
 
 beforeAll(async () => {
   cloud = await Cloud.start();
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
 function saying(text: string): Promise<string> {
   return cloud.folder({

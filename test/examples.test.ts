@@ -5,31 +5,36 @@ import { join } from "node:path";
 import { Cloud, repository, run } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
 import { openRequest } from "./harness/http.ts";
+import { patienceMs } from "./harness/pace.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 const examples = readdirSync(join(repository, "examples"));
 let cloud: Cloud;
 
 beforeAll(async () => {
   cloud = await Cloud.start({ args: ["--demo"] });
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
-test("`lode up --demo` deploys every example and prints its URL", async () => {
-  await until(
-    "every example has a line",
-    () => examples.every((name) => new RegExp(`example ${name}[ :]`).test(cloud.log())),
-    120_000,
-  );
-  expect(cloud.log()).not.toMatch(/example \S+ failed/);
-  for (const name of examples) {
-    expect(cloud.log()).toContain(`example ${name}: http://${cloud.host(name)}`);
-  }
-}, 150_000);
+test(
+  "`lode up --demo` deploys every example and prints its URL",
+  async () => {
+    await until(
+      "every example has a line",
+      () => examples.every((name) => new RegExp(`example ${name}[ :]`).test(cloud.log())),
+      120_000,
+    );
+    expect(cloud.log()).not.toMatch(/example \S+ failed/);
+    for (const name of examples) {
+      expect(cloud.log()).toContain(`example ${name}: http://${cloud.host(name)}`);
+    }
+  },
+  patienceMs(150_000),
+);
 
 describe("in use through the gateway", () => {
   test("hello", async () => {

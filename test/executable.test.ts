@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { Cloud, repository, run } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
 import { steadyLoad } from "./harness/http.ts";
+import { patienceMs } from "./harness/pace.ts";
 
 // `npm run build` makes one executable: it must be everything that a machine needs, far from
 // the clone it was built in.
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 let place: string;
 let cloud: Cloud;
@@ -21,12 +22,12 @@ beforeAll(async () => {
   const program = join(place, "lode");
   copyFileSync(join(repository, "dist/lode"), program);
   cloud = await Cloud.start({ program });
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
   rmSync(place, { recursive: true });
-}, 60_000);
+}, patienceMs(60_000));
 
 test("it serves fetch apps, sites and packages, and is their runtime", async () => {
   for (const example of ["hello", "chat", "static", "node-http"]) {

@@ -5,8 +5,9 @@ import { connect } from "node:tls";
 import { Cloud, run } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
 import { openRequest, request } from "./harness/http.ts";
+import { patienceMs } from "./harness/pace.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 let cloud: Cloud;
 
@@ -25,11 +26,11 @@ beforeAll(async () => {
     "lode.toml": '[http]\nhosts = ["shop.example.test", "other.example.test"]\n',
   });
   await cloud.deploy(folder, "shop");
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
 async function certificate(name: string, host: string): Promise<[string, string]> {
   const [chain, key] = [join(cloud.scratch, `${name}.pem`), join(cloud.scratch, `${name}.key`)];

@@ -2,8 +2,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { Cloud, run } from "./harness/cloud.ts";
 import { freePorts, isAlive, leftovers, until } from "./harness/host.ts";
 import { steadyLoad } from "./harness/http.ts";
+import { patienceMs } from "./harness/pace.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 const hello = `
 console.log("hello starts");
@@ -27,11 +28,11 @@ beforeAll(async () => {
   cloud = await Cloud.start();
   await cloud.deploy(await cloud.folder({ "index.ts": hello }), "hello");
   await cloud.deploy(await cloud.folder(nodeServer), "noder");
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
 function loads() {
   return ["hello", "noder"].map((app) =>

@@ -3,8 +3,9 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cloud, run } from "./harness/cloud.ts";
 import { freePorts, isAlive, until } from "./harness/host.ts";
+import { patienceMs } from "./harness/pace.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 let cloud: Cloud;
 
@@ -40,11 +41,11 @@ export default {
 
 beforeAll(async () => {
   cloud = await Cloud.start();
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
 describe("requests with one key", () => {
   const names = Array.from({ length: 30 }, (_, index) => `room-${index}`);
@@ -73,7 +74,7 @@ describe("requests with one key", () => {
     await cloud.deploy(await cloud.folder({ "index.ts": rooms, "lode.toml": toml }), "rooms");
     await cloud.ok(["scale", "rooms=3"]);
     await until("three run", async () => (await runningPids()).length === 3);
-  }, 60_000);
+  }, patienceMs(60_000));
 
   test("meet in one of three instances, whichever connection and gateway they come by", async () => {
     const first = await askAll();
@@ -200,7 +201,7 @@ scrape_configs:
       { stdout: "ignore", stderr: "ignore" },
     );
     await becomes("up", (value) => value === 1);
-  }, 60_000);
+  }, patienceMs(60_000));
 
   afterAll(async () => {
     prometheus.kill();

@@ -4,8 +4,9 @@ import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { Cloud, repository, run } from "./harness/cloud.ts";
 import { steadyLoad } from "./harness/http.ts";
+import { patienceMs } from "./harness/pace.ts";
 
-setDefaultTimeout(120_000);
+setDefaultTimeout(patienceMs(120_000));
 
 const fixture = join(repository, "test/fixtures/verdaccio");
 let cloud: Cloud;
@@ -15,11 +16,11 @@ beforeAll(async () => {
   cloud = await Cloud.start();
   npmrc = join(cloud.scratch, "npmrc");
   await cloud.deploy(fixture, "verdaccio");
-}, 240_000);
+}, patienceMs(240_000));
 
 afterAll(async () => {
   expect(await cloud.stop()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
 async function npm(args: readonly string[], cwd: string): Promise<string> {
   const result = await run(

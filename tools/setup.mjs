@@ -2,7 +2,7 @@
 // as package-lock.json has them, and the Debian packages of packages.json. Run it as often as
 // you like; with nothing to do it takes the time Node needs to start.
 //
-//   node tools/setup.mjs [run|test|rig]     also what only the tests need, or the rig
+//   node tools/setup.mjs [run|test|rig]…    also what only the tests need, or the rig
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -118,10 +118,11 @@ async function installDebianPackages(names) {
   if (code !== 0) giveUp(`apt-get could not install: ${list}`, lines);
 }
 
-const purpose = process.argv[2] ?? "run";
 const purposes = ["run", "test", "rig"];
-if (!purposes.includes(purpose)) giveUp(`"${purpose}" is none of ${purposes.join(", ")}`);
+const chosen = process.argv.slice(2);
+const unknown = chosen.find((purpose) => !purposes.includes(purpose));
+if (unknown !== undefined) giveUp(`"${unknown}" is none of ${purposes.join(", ")}`);
 const packages = readJson("tools/packages.json");
-const names = Object.keys({ ...packages.run, ...packages[purpose] });
+const names = ["run", ...chosen].flatMap((purpose) => Object.keys(packages[purpose]));
 await installNpmPackages();
 await installDebianPackages(names);

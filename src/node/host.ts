@@ -28,6 +28,7 @@ export async function prepareHost(paths: CloudPaths): Promise<Result<HostTools, 
     nodePaths.volumes(paths),
     nodePaths.builds(paths),
     paths.run,
+    dataPaths.sockets(paths),
     nodePaths.instanceSockets(paths),
   ];
   for (const folder of [paths.data, dataPaths.node(paths)]) makeFolder(folder, 0o711);

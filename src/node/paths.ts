@@ -33,8 +33,10 @@ export const dataPaths = {
   gatewaySocket: (paths: CloudPaths) => join(paths.run, "g", "wire.sock"),
   /** The shared load table: a file that gateways map. */
   loadTable: (paths: CloudPaths) => join(paths.run, "load.table"),
+  /** A file system for sockets alone: what apps may write there holds no data. */
+  sockets: (paths: CloudPaths) => join(paths.run, "sockets"),
   /** Sockets of apps, hard-linked here by the agent once they listen; gateways see only this. */
-  appSockets: (paths: CloudPaths) => join(paths.run, "s"),
+  appSockets: (paths: CloudPaths) => join(dataPaths.sockets(paths), "s"),
 } as const;
 
 /** What the agent keeps, below `data/node` and the run directory. */
@@ -64,7 +66,7 @@ export const nodePaths = {
   /** Lode's own programs for inside sandboxes, Bun among them. */
   runtime: (paths: CloudPaths) => join(dataPaths.node(paths), "runtime"),
   /** Folders that apps make their sockets in, one an instance, owned by the app. */
-  instanceSockets: (paths: CloudPaths) => join(paths.run, "i"),
+  instanceSockets: (paths: CloudPaths) => join(dataPaths.sockets(paths), "i"),
   /** Status files of sandboxes. */
   statuses: (paths: CloudPaths) => join(paths.run, "status"),
 } as const;

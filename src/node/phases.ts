@@ -45,7 +45,7 @@ export function rests(situation: Situation): boolean {
 const killedCode = 128 + 9;
 
 export function causeOf(exit: SandboxExit, oomKills: number, limitBytes: number | null): ExitCause {
-  // cgroup v2 kills all of it at once, so nobody is left to tell how the app ended.
+  // Unknown: the kernel took the sandbox's own process, too, and nobody is left to tell.
   const wasKilled =
     exit.kind === "unknown" ||
     (exit.kind === "signal" && exit.signal === "SIGKILL") ||

@@ -33,7 +33,8 @@ export async function openMachine(
   const events = openKernelEvents();
   if (!events.ok) return events;
   const runDirectory = paths.run;
-  makeRunDirectory(runDirectory);
+  const made = makeRunDirectory(paths);
+  if (!made.ok) return made;
   const cgroups = openCgroupTree({
     ...{ cloud: paths.cloud, runDirectory, clock, events: events.value },
   });
@@ -55,7 +56,7 @@ export async function openMachine(
       await cgroups.value.destroy();
       await network.destroy();
       await closeDisk(paths);
-      removeRunDirectory(paths.run);
+      removeRunDirectory(paths);
     },
     async close() {
       sandbox.value.close();

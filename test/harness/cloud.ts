@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { cgroupsOf, freePorts, isAlive, leftovers, processIds, programOf, until } from "./host.ts";
 import { type Answer, ChatClient, type RequestOptions, request } from "./http.ts";
+import { patienceMs } from "./pace.ts";
 
 export const repository = resolve(import.meta.dir, "../..");
 
@@ -72,7 +73,7 @@ export async function run(
   });
   const timer = setTimeout(
     () => child.kill(options.timeoutSignal ?? "SIGKILL"),
-    options.timeoutMs ?? 120_000,
+    patienceMs(options.timeoutMs ?? 120_000),
   );
   const [stdout, stderr, code] = await Promise.all([
     new Response(child.stdout).text(),

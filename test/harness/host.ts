@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { patienceMs } from "./pace.ts";
 
 /** Ports that nothing listened on a moment ago. */
 export async function freePorts(count: number): Promise<number[]> {
@@ -25,11 +26,12 @@ export async function until<Value>(
   probe: () => Promise<Value | null | false> | Value | null | false,
   timeoutMs = 15_000,
 ): Promise<Value> {
-  const deadline = performance.now() + timeoutMs;
+  const limitMs = patienceMs(timeoutMs);
+  const deadline = performance.now() + limitMs;
   for (;;) {
     const value = await probe();
     if (value !== null && value !== false) return value;
-    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not within ${limitMs} ms: ${what}`);
     await sleep(25);
   }
 }

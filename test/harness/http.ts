@@ -1,4 +1,5 @@
 import { connect, type Socket } from "node:net";
+import { patienceMs } from "./pace.ts";
 
 /**
  * A plain HTTP/1.1 client on raw sockets: it never retries, reuses or follows anything behind
@@ -48,7 +49,7 @@ export async function request(options: RequestOptions): Promise<Answer> {
   const bytes = await new Promise<Buffer>((done, fail) => {
     const chunks: Buffer[] = [];
     const socket = openRequest(options);
-    const timeoutMs = options.timeoutMs ?? 20_000;
+    const timeoutMs = patienceMs(options.timeoutMs ?? 20_000);
     const timer = setTimeout(() => {
       socket.destroy();
       fail(new Error(`no complete answer within ${timeoutMs} ms`));

@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Cloud } from "../harness/cloud.ts";
 import { until } from "../harness/host.ts";
+import { patienceMs } from "../harness/pace.ts";
 import { cores, deployLoad, type Loaded, usedCores } from "./claims.ts";
 
 // What holds on a machine however busy it is; `npm run proof:limits` measures the rest.
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(patienceMs(60_000));
 
 let cloud: Cloud;
 let first: Loaded;

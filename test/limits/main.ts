@@ -25,7 +25,7 @@ async function proveHere(): Promise<Report> {
       console.log(`${holds ? "holds " : "FAILS "} ${name}: ${measured} (wanted: ${wanted})`);
     }
   };
-  const cloud = await Cloud.start({ readyWithinMs: 120_000 });
+  const cloud = await Cloud.start();
   try {
     show(await maxClaim(cloud, 10));
     show(...(await sharesClaims(cloud, 15)));

@@ -119,13 +119,17 @@ async function makeDisk(folder: string, file: string, size: string): Promise<voi
 /** The repository as it is now, also what is not committed, as a disk. */
 export async function repositoryImage(file: string): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "lode-rig-repository-"));
-  const exclude = checkersOnly.map((name) => `--exclude=node_modules/${name}`).join(" ");
+  const exclude = checkersOnly.map((name) => `--exclude=./${name}`).join(" ");
   try {
     const list = "git ls-files --cached --others --exclude-standard --deduplicate -z";
-    const present = `{ ${list}; printf 'node_modules\\0'; } | xargs -0 sh -c '
+    const present = `${list} | xargs -0 sh -c '
       for path; do if [ -e "$path" ]; then printf "%s\\0" "$path"; fi; done' sh`;
-    const copy = `tar -C "$1" -c --null ${exclude} -T - | tar -C "$2" -x`;
-    await must(["sh", "-euc", `cd "$1"; ${present} | ${copy}`, "sh", repository, folder]);
+    const copy = `tar -C "$1" -c --null -T - | tar -C "$2" -x`;
+    // In a second working tree it is a link to the first one's.
+    const modules = `mkdir "$2/node_modules";
+      tar -C "$1/node_modules/" -c ${exclude} . | tar -C "$2/node_modules" -x`;
+    const script = `cd "$1"; ${present} | ${copy}; ${modules}`;
+    await must(["sh", "-euc", script, "sh", repository, folder]);
     await makeDisk(folder, file, repositorySize);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -1,13 +1,14 @@
-// `npm run rig`: the node's tests and a whole cloud, on the unified cgroups of a machine of their
-// own. `npm run rig -- COMMAND…` runs something else in it, at the repository's root.
+// `npm run rig`: the node's tests, the hostile probes and whole clouds, on the unified cgroups of a
+// machine of their own. `npm run rig -- COMMAND…` runs something else in it, at the repository's
+// root.
 
 import { parseArgs } from "node:util";
-import { type Rig, withRig } from "./rig.ts";
+import { type Rig, slowness, withRig } from "./rig.ts";
 
 const options = {
   cpus: { type: "string", default: "2" },
-  memory: { type: "string", default: "2048" },
-  minutes: { type: "string", default: "30" },
+  memory: { type: "string", default: "4096" },
+  minutes: { type: "string", default: "60" },
   internet: { type: "boolean", default: false },
 } as const;
 
@@ -27,20 +28,22 @@ function readArguments() {
     if (!(Number(cpus) >= 1 && Number(memoryMib) >= 256 && Number(minutes) > 0)) {
       throw new Error("a number is out of range");
     }
-    const machine = { cpus: cpus ?? 2, memoryMib: memoryMib ?? 2048, internet: values.internet };
+    const machine = { cpus: cpus ?? 2, memoryMib: memoryMib ?? 4096, internet: values.internet };
     const command = first < 0 ? null : argv.slice(first);
-    return { machine, timeoutMs: (minutes ?? 30) * 60_000, command };
+    return { machine, timeoutMs: (minutes ?? 60) * 60_000, command };
   } catch (error) {
     console.error(`rig: ${error instanceof Error ? error.message : error}\n${usage}`);
     process.exit(2);
   }
 }
 
-/** Emulated, everything takes several times as long: the limit only ends what hangs. */
-const suite: readonly (readonly string[])[] = [
-  ["tools/bun", "test", "--timeout=300000", "./src/node"],
-  ["tools/bun", "test", "--timeout=300000", "./test/instances.test.ts"],
-];
+/** One command each, so that the machine is clean of what a failed one left. */
+const suite = [
+  "./src/node",
+  ...["instances", "lifecycle", "gateway", "scale"].map((name) => `./test/${name}.test.ts`),
+  "./test/limits",
+  "./test/sandbox",
+].map((path) => ["tools/bun", "test", `--timeout=${60_000 * slowness}`, path]);
 
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(130));
 

@@ -21,6 +21,9 @@ export interface Rig {
   run(command: readonly string[], options?: RigRunOptions): Promise<CommandResult>;
 }
 
+/** How many times as long as on its host what an emulated processor does may take (pace.ts). */
+export const slowness = 8;
+
 const defaults: MachineOptions = {
   cpus: 2,
   memoryMib: 2048,
@@ -93,7 +96,8 @@ function createRig(machine: Machine): Rig {
       }, timeoutMs);
       timer.unref();
       const stdin = options.stdin === undefined ? null : base64(options.stdin);
-      const { cwd = "/lode", env = {} } = options;
+      const { cwd = "/lode" } = options;
+      const env = { LODE_TEST_SLOWNESS: String(slowness), ...options.env };
       machine.send({ kind: "run", id, command, cwd, env, stdin });
     });
     running.delete(id);

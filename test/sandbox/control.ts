@@ -9,7 +9,7 @@ import { systemClock, systemRandom } from "../../src/fabric/system.ts";
 import { openCgroupTree } from "../../src/node/cgroup/detect.ts";
 import { openKernelEvents } from "../../src/node/linux/kernel-events.ts";
 import { repository, run } from "../harness/cloud.ts";
-import type { Probe, Surroundings } from "./probes.ts";
+import { type Probe, type Surroundings, withinSeconds } from "./probes.ts";
 
 const timeoutMs = 40_000;
 const mebibyte = 1024 ** 2;
@@ -53,12 +53,13 @@ export async function openControls(program: string) {
 export const archiveScript = join(repository, "test/sandbox/archive.py");
 
 function controlScript({ id, control, arguments: given }: Probe, around: Surroundings): string {
-  const own = "mount -t tmpfs -o size=900M,mode=1777 tmpfs";
-  const words = Object.entries((control.arguments ?? given)?.(around) ?? {});
+  const mount = "mount -t tmpfs -o size=900M,mode=1777 tmpfs";
+  const own = (control.arguments ?? given)?.(around);
+  const words = Object.entries({ ...own, within: withinSeconds });
   const quoted = words.map(([name, value]) => `'${name}=${value}'`).join(" ");
   return [
     "mount -t tmpfs tmpfs /mnt; cp $PROGRAM /mnt/probe; cp $ARCHIVE /mnt/archive.py",
-    `PROBE=/mnt/probe; ARCHIVE=/mnt/archive.py; ${own} /tmp; ${own} /dev/shm; cd /tmp`,
+    `PROBE=/mnt/probe; ARCHIVE=/mnt/archive.py; ${mount} /tmp; ${mount} /dev/shm; cd /tmp`,
     "ip link set lo up 2> /dev/null",
     control.before ?? ":",
     control.instead ?? `$PROBE run ${id} ${quoted}`,

@@ -1,5 +1,7 @@
 // The forty probes as data. What each does is in native/*.c or, for uploads, in supply.ts.
 
+import { patienceMs } from "../harness/pace.ts";
+
 export const groups = ["exhaustion", "escape", "peek and reach", "network", "supply"] as const;
 export type Group = (typeof groups)[number];
 
@@ -21,6 +23,9 @@ export interface Surroundings {
   /** A port that nothing of the host listens on. */
   readonly freePort: number;
 }
+
+/** How long a probe may take: gateways wait a minute for an answer. */
+export const withinSeconds = Math.min(patienceMs(25_000) / 1000, 55);
 
 type Arguments = Readonly<Record<string, string | number>>;
 
@@ -52,7 +57,9 @@ const exhaustion: readonly Probe[] = [
   bomb("fork-bomb", "fork bomb"),
   bomb("thread-bomb", "thread bomb"),
   bomb("memory-bomb", "memory bomb", { bytes: big }),
-  bomb("memory-files", "memory filled through /tmp and /dev/shm", { bytes: big }),
+  bomb("memory-files", "memory filled through /tmp, /dev/shm and the socket's folder", {
+    bytes: big,
+  }),
   bomb("disk-fill", "disk filled", { bytes: 100 * mebibyte }, { directory: "/tmp" }),
   bomb("inode-fill", "disk filled with empty files", { count: 60_000 }, { directory: "/tmp" }),
   bomb("open-files", "open files used up", { count: 10_000 }),

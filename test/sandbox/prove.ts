@@ -3,8 +3,9 @@
 import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { repository } from "../harness/cloud.ts";
+import { patienceMs } from "../harness/pace.ts";
 import { faultOf, readReport } from "./judge.ts";
-import type { Probe } from "./probes.ts";
+import { type Probe, withinSeconds } from "./probes.ts";
 import type { Runtime, Stage } from "./stage.ts";
 import { runSupply } from "./supply.ts";
 import type { Watch, Window } from "./watch.ts";
@@ -32,7 +33,8 @@ export interface Pressure {
 export async function runInside(stage: Stage, probe: Probe, runtime: Runtime, holdS: number) {
   const { cloud, around } = stage;
   if (probe.group === "supply") return await runSupply(stage, probe.id);
-  const words = Object.entries({ ...probe.arguments?.(around), hold: holdS });
+  const given = { ...probe.arguments?.(around), hold: holdS, within: withinSeconds };
+  const words = Object.entries(given);
   const query = words.map(([name, value]) => `${name}=${value}`).join("&");
   const path = `/${probe.id}?${query}`;
   const answer = await cloud.get(stage.hostile(runtime), path, { timeoutMs: 40_000 });
@@ -53,7 +55,7 @@ export async function refusedInside(stage: Stage, probe: Probe, runtime: Runtime
   let after = await stage.canaries();
   // A flood's log is cut a moment later.
   for (let left = 10; after !== before && left > 0; left--) {
-    await Bun.sleep(100);
+    await Bun.sleep(patienceMs(100));
     after = await stage.canaries();
   }
   return { report: readReport(text), fault: faultOf(readReport(text), before, after) };

@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { isAlive } from "../harness/host.ts";
+import { patienceMs, slowness } from "../harness/pace.ts";
 import { openControls } from "./control.ts";
 import { faultOf, readReport } from "./judge.ts";
 import { probes } from "./probes.ts";
@@ -10,7 +11,9 @@ import { openWatch, type Watch } from "./watch.ts";
 // Forty hostile probes, each run as an ordinary app in three runtimes, beside a neighbour; and
 // each once without a sandbox, where it must succeed.
 
-const measureTimeoutMs = 120_000;
+const measureTimeoutMs = patienceMs(120_000);
+
+setDefaultTimeout(patienceMs(60_000));
 
 let stage: Stage;
 let controls: Awaited<ReturnType<typeof openControls>>;
@@ -18,12 +21,12 @@ let controls: Awaited<ReturnType<typeof openControls>>;
 beforeAll(async () => {
   stage = await openStage(runtimes);
   controls = await openControls(stage.program);
-}, 60_000);
+}, patienceMs(60_000));
 
 afterAll(async () => {
   await controls.close();
   expect(await stage.close()).toEqual([]);
-}, 60_000);
+}, patienceMs(60_000));
 
 test("there are forty probes, each known once", () => {
   expect(probes.length).toBe(40);
@@ -61,7 +64,7 @@ describe("neighbours and lode live on under it", () => {
       const { apiMs, isQuiet } = await measure(stage, watch, probe, "native");
       expect(watch.takeErrors()).toEqual([]);
       expect(isAlive(stage.neighbourPid)).toBe(true);
-      if (isQuiet) expect(apiMs.during).toBeLessThan(apiMsMax);
+      if (isQuiet && slowness === 1) expect(apiMs.during).toBeLessThan(apiMsMax);
     },
     measureTimeoutMs,
   );

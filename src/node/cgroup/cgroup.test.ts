@@ -145,6 +145,16 @@ test("memory above the maximum is an OOM kill, told by an event", async () => {
   await group.remove();
 });
 
+test("out of memory the kernel takes one process; the rest of the app lives on", async () => {
+  const group = await tree().create("oom-child");
+  await group.setLimits({ ...noLimits, memoryMaxBytes: 64 * 1024 * 1024 });
+  const child = start(group, "python3 -c 'x = bytearray(200 << 20)'; echo $?");
+  expect(await new Response(child.stdout).text()).toBe("137\n");
+  expect((await group.usage()).oomKills).toBe(1);
+  await child.exited;
+  await group.remove();
+});
+
 test("memory limits grow and shrink live; one below use is refused and nothing dies", async () => {
   const group = await tree().create("resize");
   const mib = 1024 * 1024;
@@ -246,7 +256,7 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
   group.setCpuWeight(0.25);
   const files = ["cpu.weight", "cpu.max", "pids.max", "memory.min", "memory.high", "memory.max"];
   expect(files.map(read)).toEqual(["25", "30000 20000", "7", "10", "20", "30"]);
-  expect([read("memory.oom.group"), read("memory.swap.max")]).toEqual(["1", "0"]);
+  expect(read("memory.swap.max")).toBe("0");
   expect(readFileSync(`${root}/memory.min`, "utf8")).toBe("10");
   await group.setLimits(noLimits);
   expect(readFileSync(`${root}/memory.min`, "utf8")).toBe("0");

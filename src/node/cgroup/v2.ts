@@ -73,9 +73,7 @@ class TreeV2 implements CgroupTree {
     assert(isCgroupName(name), `cgroup name ${JSON.stringify(name)}`);
     const directory = `${this.#root}/${name}`;
     mkdirSync(directory, { recursive: true });
-    const group = this.#group(name);
-    group.dieWhole();
-    return group;
+    return this.#group(name);
   }
 
   async open(name: string): Promise<Cgroup | null> {
@@ -138,11 +136,6 @@ class CgroupV2 implements Cgroup {
     this.#events = options.events;
     this.#memory = options.memory;
     this.#guarantee = guarantee;
-  }
-
-  /** The app is one unit: out of memory it dies whole, and its supervisor sees one clear end. */
-  dieWhole(): void {
-    this.#writeOptional("memory.oom.group", "1");
   }
 
   /**
@@ -241,13 +234,11 @@ class CgroupV2 implements Cgroup {
   }
 
   /**
-   * How often it ran out of memory. `oom_kill` counts processes, the one that the kernel chose
-   * even twice; `oom_group_kill` (Linux 5.17) counts deaths of the whole.
+   * How often the kernel killed one of its processes for memory. One, as on v1: an app may live
+   * on when it was a child of it that took too much (`memory.oom.group` stays 0).
    */
   #oomKills(): number {
-    const text = readControl(`${this.#directory}/memory.events`) ?? "";
-    const count = (key: string) => new RegExp(`^${key} (\\d+)$`, "m").exec(text)?.[1];
-    return Number(count("oom_group_kill") ?? count("oom_kill") ?? 0);
+    return readField(`${this.#directory}/memory.events`, "oom_kill");
   }
 
   /**

@@ -1,4 +1,5 @@
-import { chownSync, mkdirSync, rmSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
@@ -98,7 +99,8 @@ class SandboxDriver implements ProcessDriver {
     const { paths, network, cgroups, sandbox } = this.#dependencies;
     const { instance } = request;
     const volume = ensureVolume(paths, request, request.release.config.limits.disk);
-    const socketDirectory = listenOf(request) === "unix" ? makeSocketPlace(paths, request) : null;
+    const servesSocket = listenOf(request) === "unix";
+    const socketDirectory = servesSocket ? await makeSocketPlace(paths, request) : null;
     const slot = await network.acquire(request.release.config.egress, instance);
     holds({ slot: slot.name, monitor: null });
     let cgroup: Cgroup | null = null;
@@ -195,7 +197,7 @@ class SandboxDriver implements ProcessDriver {
       await cgroup.remove();
     }
     if (slot !== null) await network.release(slot);
-    rmSync(socketPlace(paths, instance), { recursive: true, force: true });
+    await removeSocketPlace(paths, instance);
     rmSync(statusFile(paths, instance), { force: true });
   }
 }
@@ -222,10 +224,18 @@ function socketPlace(paths: CloudPaths, instance: InstanceId): string {
   return join(nodePaths.instanceSockets(paths), instance);
 }
 
+/** An app may leave any number of files there: lode goes on with its work meanwhile. */
+async function removeSocketPlace(paths: CloudPaths, instance: InstanceId): Promise<void> {
+  await rm(socketPlace(paths, instance), { recursive: true, force: true });
+}
+
 /** An empty folder of the app's own, on the same file system as the gateways' sockets. */
-function makeSocketPlace(paths: CloudPaths, { instance, uid }: LaunchRequest): string {
+async function makeSocketPlace(
+  paths: CloudPaths,
+  { instance, uid }: LaunchRequest,
+): Promise<string> {
   const directory = socketPlace(paths, instance);
-  rmSync(directory, { recursive: true, force: true });
+  if (existsSync(directory)) await removeSocketPlace(paths, instance);
   mkdirSync(directory, { mode: 0o700 });
   chownSync(directory, uid, uid);
   return directory;

@@ -52,7 +52,7 @@ async function main(entry: string | undefined, socket: string | undefined): Prom
   const app = await load(entry);
   const server = Bun.serve({ ...options(app), unix: socket } as Parameters<typeof Bun.serve>[0]);
   // Synchronous, as all small writes of Bun's.
-  void Bun.write(`${socket}.listens`, "1");
+  void Bun.write(`${socket}.listens`, "");
   process.once("SIGTERM", () => {
     setTimeout(() => process.exit(0), stopGraceMs).unref();
     server.stop().then(() => process.exit(0));

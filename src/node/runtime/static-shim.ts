@@ -204,7 +204,7 @@ function main(rootPath: string | undefined, socket: string | undefined): void {
     fetch: createStaticHandler(resolve(rootPath)),
     error: () => text(500, "This file cannot be read\n"),
   });
-  void Bun.write(`${socket}.listens`, "1");
+  void Bun.write(`${socket}.listens`, "");
   process.once("SIGTERM", () => {
     server.stop().then(() => process.exit(0));
   });

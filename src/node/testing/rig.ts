@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { request as httpRequest } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { patienceMs } from "../../../test/harness/pace.ts";
 import type { Json } from "../../base/json.ts";
 import { createMemoryBlobs } from "../../fabric/memory/blobs.ts";
 import { createMemoryLedger } from "../../fabric/memory/ledger.ts";
@@ -196,7 +197,10 @@ export async function deploy(
   const process = options.process ?? webProcess;
   lastOffset += 1;
   const limits = options.limits ?? defaultLimits;
-  const health = { path: options.healthPath ?? null, timeoutMs: options.timeoutMs ?? 10_000 };
+  const health = {
+    path: options.healthPath ?? null,
+    timeoutMs: options.timeoutMs ?? patienceMs(10_000),
+  };
   const config: ReleaseConfig = {
     recognition: { kind: "fetch", reason: "a test" },
     processes: { [process]: { command: options.command, listen: options.listen } },
@@ -267,7 +271,9 @@ export async function unassign(cloud: Records, { instance }: Assignment): Promis
 }
 
 export async function report(cloud: Cloud): Promise<NodeReport> {
-  const reply = await cloud.wire.request(subjects.nodeReport(node), null, { timeoutMs: 2000 });
+  const reply = await cloud.wire.request(subjects.nodeReport(node), null, {
+    timeoutMs: patienceMs(2000),
+  });
   return must(reply) as unknown as NodeReport;
 }
 
@@ -286,7 +292,7 @@ export async function reach<State extends InstancePhase["state"]>(
   assignment: Assignment,
   state: State,
 ): Promise<PhaseOf<State>> {
-  for (let attempt = 0; attempt < 3000; attempt++) {
+  for (let attempt = 0; attempt < patienceMs(3000); attempt++) {
     const phase = await phaseOf(cloud, assignment);
     if (phase?.state === state) return phase as PhaseOf<State>;
     if (phase?.state === "failed") break;
@@ -297,7 +303,7 @@ export async function reach<State extends InstancePhase["state"]>(
 }
 
 export async function until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
-  for (let attempt = 0; attempt < 1000; attempt++) {
+  for (let attempt = 0; attempt < patienceMs(1000); attempt++) {
     if (await holds()) return;
     await Bun.sleep(10);
   }
@@ -315,7 +321,7 @@ export async function logText(
       ...{ project: defaultProject, app, process: null, instance: null, since: null, tail: 200 },
       ...(followMs === undefined ? {} : { followMs }),
     },
-    { timeoutMs: 2000 },
+    { timeoutMs: patienceMs(2000) },
   );
   const { lines } = must(reply) as unknown as LogsReply;
   return lines.map(({ stream, text }) => `${stream}: ${text}`).join("\n");
@@ -342,7 +348,9 @@ export function get(endpoint: Endpoint | null, path = "/"): Promise<string> {
 
 export async function wake(cloud: Cloud, { instance }: Assignment): Promise<WakeReply> {
   const request = { instance };
-  const reply = await cloud.wire.request(subjects.nodeWake(node), request, { timeoutMs: 20_000 });
+  const reply = await cloud.wire.request(subjects.nodeWake(node), request, {
+    timeoutMs: patienceMs(20_000),
+  });
   return must(reply) as unknown as WakeReply;
 }
 

@@ -81,10 +81,22 @@ static void run_here(const char *id) {
   report("unknown", id);
 }
 
+static void take_arguments(const char *line) {
+  size_t used = 0;
+  for (const char *at = line + strlen(line) + 1; *at != 0; at += strlen(at) + 1) {
+    size_t length = strlen(at) + 1;
+    if (used + length + 1 > sizeof arguments) break;
+    memcpy(arguments + used, at, length);
+    used += length;
+  }
+  arguments[used] = 0;
+}
+
 // `line` is "ID name=value…", each part ended by a zero, two at the end. Writes the report to
 // `text`; returns its length.
 int probe_run(const char *line, char *text, int capacity) {
   int ends[2];
+  take_arguments(line);
   if (pipe(ends) != 0) return snprintf(text, capacity, "broken pipe: %s\n", strerror(errno));
   pid_t child = fork();
   if (child < 0) return snprintf(text, capacity, "broken fork: %s\n", strerror(errno));
@@ -92,21 +104,13 @@ int probe_run(const char *line, char *text, int capacity) {
     setpgid(0, 0);
     close(ends[0]);
     report_to = ends[1];
-    size_t skip = strlen(line) + 1, used = 0;
-    for (const char *at = line + skip; *at != 0; at += strlen(at) + 1) {
-      size_t length = strlen(at) + 1;
-      if (used + length + 1 > sizeof arguments) break;
-      memcpy(arguments + used, at, length);
-      used += length;
-    }
-    arguments[used] = 0;
     run_here(line);
     report("end", line);
     _exit(0);
   }
   close(ends[1]);
   int length = 0;
-  double deadline = now() + 25;
+  double deadline = now() + number("within", 25);
   while (length < capacity - 64) {
     struct pollfd waiting = {ends[0], POLLIN, 0};
     int left = (int)((deadline - now()) * 1000);
