@@ -46,10 +46,32 @@ export class Lode {
     );
   }
 
+  async untilReady(app: string): Promise<readonly number[]> {
+    return await this.cloud.untilReady(app);
+  }
+
+  /** Ends what was made ahead for an app that sleeps: it starts from nothing. */
+  async endReady(app: string): Promise<void> {
+    for (const pid of await this.untilReady(app)) process.kill(pid, "SIGKILL");
+    await until(`${app} has nothing`, async () => (await this.pidsOf(app)).length === 0);
+  }
+
+  /** Of all its instances; what was made ahead belongs to them. */
+  async pidsOf(app: string): Promise<readonly number[]> {
+    const { instances } = this.processes();
+    return (await this.#instances(app)).flatMap(({ instance }) => instances.get(instance) ?? []);
+  }
+
   async states(app: string): Promise<string[]> {
+    return (await this.#instances(app)).map(({ phase }) => phase.state);
+  }
+
+  async #instances(app: string) {
     const response = await this.cloud.api(`/v1/projects/default/apps/${app}/instances`);
-    const page = (await response.json()) as { items: { phase: { state: string } }[] };
-    return page.items.map((item) => item.phase.state);
+    const page = (await response.json()) as {
+      items: { instance: string; phase: { state: string } }[];
+    };
+    return page.items;
   }
 
   /** All processes of each cgroup of the cloud, gateways apart from instances. */

@@ -10,7 +10,7 @@ import { renderDocument, renderSection, type Section, sectionOf, withSection } f
 import { coldStart } from "./sections/coldStart.ts";
 import { deployToServing } from "./sections/deploy.ts";
 import { ownIdle } from "./sections/idle.ts";
-import { idleMemory } from "./sections/memory.ts";
+import { idleMemory, readyMemory } from "./sections/memory.ts";
 import { thaw } from "./sections/thaw.ts";
 import { warmRequests } from "./sections/warm.ts";
 
@@ -21,8 +21,9 @@ const apps = quick ? 10 : 300;
 const containers = quick ? 2 : 20;
 
 const questions: readonly (readonly [string, (peers: Peers) => Promise<readonly Section[]>])[] = [
-  ["cold", async (peers) => [await coldStart(peers, rounds)]],
+  ["cold", async (peers) => [await coldStart(peers, 2 * rounds)]],
   ["thaw", async (peers) => [await thaw(peers, 4 * rounds)]],
+  ["ready", async (peers) => [await readyMemory(peers, quick ? 3 : 12)]],
   ["deploy", async (peers) => [await deployToServing(peers, rounds)]],
   ["warm", async (peers) => await warmRequests(peers, rounds)],
   ["idle", async (peers) => await ownIdle(peers, rounds, "a few apps")],

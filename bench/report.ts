@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
-import { median } from "./measure.ts";
+import { median, percentile } from "./measure.ts";
 
 /** One line of a table: what was measured how often, or why it was not. */
 export type Row =
@@ -26,6 +26,11 @@ export interface Section {
 export function medianOf(rows: readonly Row[], name: string): number | null {
   const row = rows.find((candidate) => candidate.name === name);
   return row === undefined || "missing" in row ? null : median(row.samples);
+}
+
+export function percentileOf(rows: readonly Row[], name: string, percent: number): number | null {
+  const row = rows.find((candidate) => candidate.name === name);
+  return row === undefined || "missing" in row ? null : percentile(row.samples, percent);
 }
 
 export function target(says: string, measured: number | null, max: number, unit: string) {

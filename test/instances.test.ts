@@ -217,6 +217,16 @@ describe("sleep", () => {
     expect((await cloud.get("dozy")).status).toBe(200);
   });
 
+  test("the next start is made ahead, and is the one that a request gets", async () => {
+    await deployProbe("spare");
+    for (let round = 0; round < 2; round++) {
+      await asleep("spare");
+      const [waiting = 0] = await cloud.untilReady("spare");
+      expect((await cloud.get("spare")).status).toBe(200);
+      expect(await cloud.pidOf("spare")).toBe(waiting);
+    }
+  });
+
   test("a static site and a Node server sleep and wake too", async () => {
     await cloud.deploy(await cloud.folder({ "index.html": "<p>page</p>" }), "site");
     await asleep("site");

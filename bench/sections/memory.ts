@@ -42,6 +42,33 @@ export async function idleMemory(peers: Peers, apps: number, containers: number)
   };
 }
 
+/** What Lode keeps ready for an app that sleeps: bubblewrap's two processes and the runtime. */
+export async function readyMemory({ lode }: Peers, apps: number): Promise<Section> {
+  const names = Array.from({ length: apps }, (_, index) => `ready-${index}`);
+  const trees: (readonly number[])[] = [];
+  for (const app of names) {
+    await lode.deploy(helloFolder, app);
+    await firstByteMs(lode.target(app), performance.now());
+    await lode.putToSleep(app);
+    await lode.untilReady(app);
+  }
+  await Bun.sleep(3000);
+  for (const app of names) trees.push(await lode.pidsOf(app));
+  const measured = sizes(trees);
+  const pss = "PSS of its processes";
+  const rows = [
+    { name: pss, samples: measured.pss },
+    { name: "charged to the cgroup", samples: measured.cgroup },
+  ];
+  return {
+    title: "Memory of a sandbox made ahead",
+    method: `${apps} hello apps that sleep, each with its next sandbox made.`,
+    unit: "MB",
+    rows,
+    targets: [target("at most 5 MB each", medianOf(rows, pss), 5, "MB")],
+  };
+}
+
 async function lodeApps({ lode }: Peers, apps: number): Promise<Sizes> {
   const before = new Set(lode.processes().instances.keys());
   const names = Array.from({ length: apps }, (_, index) => `idle-${index}`);

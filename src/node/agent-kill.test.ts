@@ -168,6 +168,51 @@ test("an app serves through every kill, and the last life converges", async () =
   await cleaner.kill();
 });
 
+test("what was made ahead ends with the lode that is killed, and the next makes it anew", async () => {
+  const records = memoryRecords();
+  const paths = newPaths();
+  const uidBase = newUidBase();
+  cleanups.push(async () => (await openHost(paths)).destroy());
+  const files = { "app.ts": helloFetch };
+  const stable = await deploy(records, "stable", files, fetchApp);
+  const naps = { ...fetchApp, keepAwake: false, idleMs: 100 };
+  const napping = await deploy(records, "naps", files, naps);
+  const uid = uidBase + napping.uidOffset;
+  const seedFile = join(paths.data, "seed.json");
+  await writeSeed(seedFile, paths, uidBase, records);
+  const states = async (life: Life) => {
+    const { instances } = await life.report();
+    return [stable, napping].map(
+      ({ instance }) => instances.find((one) => one.instance === instance)?.phase,
+    );
+  };
+  let served: number | null = null;
+  for (let life = 0; life < 3; life++) {
+    const next = startLife(seedFile);
+    await next.started;
+    await until("one serves, one sleeps with its next start made", async () => {
+      const [up, asleep] = await states(next);
+      if (up?.state !== "running" || asleep?.state !== "asleep") return false;
+      served ??= up.pid;
+      expect(up.pid).toBe(served);
+      return processesOf(uid) === 3;
+    });
+    await Bun.sleep(100);
+    expect(processesOf(uid)).toBe(3);
+    await next.kill();
+    // Without any lode: the pipe that they wait at has ended.
+    await until("they have ended", () => processesOf(uid) === 0);
+    expect(existsSync(`/proc/${served}`)).toBe(true);
+  }
+  await writeSeed(seedFile, paths, uidBase, memoryRecords());
+  const cleaner = startLife(seedFile);
+  await cleaner.started;
+  expect(readdirSync(nodePaths.instances(paths))).toEqual([]);
+  expect(readdirSync(nodePaths.instanceSockets(paths))).toEqual([]);
+  expect(readdirSync(nodePaths.statuses(paths))).toEqual([]);
+  await cleaner.kill();
+});
+
 async function expectConverged(
   life: Life,
   stable: Assignment,

@@ -87,6 +87,7 @@ class NodeAgent implements Agent {
     }
     await network.removeOrphans();
     this.#serve(parts);
+    parts.context.ready.begin();
     for (const id of this.#running.instances.keys()) parts.reports.changed(id, true);
     return ok(undefined);
   }
@@ -108,6 +109,7 @@ class NodeAgent implements Agent {
     await this.#parts?.sessions.close();
     await this.#parts?.builder.close();
     await Promise.all(left);
+    await this.#parts?.context.ready.close();
     this.#parts?.close();
   }
 

@@ -25,6 +25,7 @@ import { type AppLogs, createAppLogs } from "./logs/app-logs.ts";
 import type { Network } from "./network/network.ts";
 import { type CloudPaths, dataPaths, nodePaths } from "./paths.ts";
 import { Preparation } from "./preparation.ts";
+import { availableMemory, ReadyPool } from "./ready-pool.ts";
 import { Releases } from "./releases.ts";
 import { createReports, type Reports } from "./reports.ts";
 import { createSampler, type Sampler } from "./sampler.ts";
@@ -52,6 +53,8 @@ export interface AgentOptions {
   gateways(): readonly string[];
   /** From SIGTERM to SIGKILL; 10 s unless given. */
   readonly graceMs?: number;
+  /** Sandboxes made ahead for apps that sleep, at most. */
+  readonly readyMax: number;
 }
 
 /** The instances of the node, and who is told of them. */
@@ -135,6 +138,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     uidBase,
     graceMs: options.graceMs ?? defaultGraceMs,
     shares,
+    ready: new ReadyPool(options.readyMax, clock, availableMemory),
     gate: new StartGate(clock, startsPerCore * availableParallelism()),
     openSecret: options.openSecret,
     release: ({ project, app, release }) => releases.get(project, app, release),

@@ -72,7 +72,7 @@ export function createInstanceFiles(directory: string): InstanceFiles {
       const path = pathOf(file.instance);
       // A line of its own, also after one that was cut short.
       const line = `\n${JSON.stringify(stored)}\n`;
-      if (append(path, line, rests(file.state.situation) ? restingBytesMax : bytesMax)) return;
+      if (append(path, line, isQuiet(file) ? restingBytesMax : bytesMax)) return;
       writeFileSync(`${path}.new`, line, { mode: 0o600 });
       renameSync(`${path}.new`, path);
     },
@@ -87,6 +87,11 @@ export function createInstanceFiles(directory: string): InstanceFiles {
       });
     },
   };
+}
+
+/** A request that comes for it should find room in its file. */
+function isQuiet({ state: { situation } }: InstanceFile): boolean {
+  return rests(situation) || situation.state === "frozen";
 }
 
 function parse(line: string): Stored | null {

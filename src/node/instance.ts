@@ -1,11 +1,10 @@
-import { closeSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import { assert } from "../base/assert.ts";
-import { err, ok, type Result } from "../base/result.ts";
-import type { Clock, Random, Timer } from "../base/time.ts";
+import { err, ok } from "../base/result.ts";
+import type { Clock, Random, Timer, Timestamp } from "../base/time.ts";
 import { formatBytes } from "../base/units.ts";
 import type { Assignment, ExitCause, InstanceStatus } from "../model/instance.ts";
 import { releaseProcess } from "../model/names.ts";
-import type { Release } from "../model/release.ts";
 import type { InstanceTotals, WakeReply } from "../model/wire.ts";
 import type { CpuShares } from "./cpu-shares.ts";
 import { nextTickAt } from "./decide/idle.ts";
@@ -17,15 +16,15 @@ import {
   holdsNothing,
   type InstanceProcess,
   type LaunchRequest,
-  type ProcessDriver,
   type ProcessEnd,
+  type WaitingProcess,
 } from "./drivers/process.ts";
-import { type HostTools, openSecrets, type Prepared } from "./drivers/specification.ts";
 import type { InstanceFile, InstanceFiles } from "./instance-files.ts";
+import { type LaunchContext, Launcher } from "./launcher.ts";
 import type { InstanceLog } from "./logs/instance-log.ts";
 import { type CpuSample, Meter } from "./meter.ts";
 import { afterBoot, causeOf, phaseOf, rests, wantedOf } from "./phases.ts";
-import type { PrepareFailure } from "./preparation.ts";
+import type { ReadyOwner, ReadyPool } from "./ready-pool.ts";
 import type { StartGate } from "./start-gate.ts";
 import { Tally } from "./tally.ts";
 
@@ -37,25 +36,14 @@ import { Tally } from "./tally.ts";
 // The order is what makes kill -9 harmless: whatever an effect takes hold of is named on disk
 // before, so the next lode finds either the thing or a name for nothing.
 
-export interface InstanceContext {
+export interface InstanceContext extends LaunchContext {
   readonly clock: Clock;
   readonly random: Random;
-  readonly processes: ProcessDriver;
   readonly files: InstanceFiles;
-  readonly tools: HostTools;
-  readonly uidBase: number;
   readonly graceMs: number;
   readonly gate: StartGate;
+  readonly ready: ReadyPool;
   readonly shares: CpuShares;
-  release(assignment: Assignment): Promise<Result<Release, string>>;
-  /** Calls `building` when a layer has to be built. */
-  prepare(
-    release: Release,
-    uidOffset: number,
-    building: () => void,
-  ): Promise<Result<Prepared, PrepareFailure>>;
-  openSecret(sealed: string): string;
-  log(assignment: Assignment): InstanceLog;
   /** Asks every gateway; feeds `quiesced`. */
   quiesce(assignment: Assignment): Promise<Extract<Input, { kind: "quiesced" }>>;
   /** Status has changed; `urgent` when more than usage. */
@@ -66,14 +54,14 @@ export interface InstanceContext {
 
 const tailLines = 20;
 
-export class Instance {
+export class Instance implements ReadyOwner {
   assignment: Assignment;
   process: InstanceProcess | null = null;
-  prepared: Prepared | null = null;
   readonly #context: InstanceContext;
   #state: InstanceState;
   readonly #tally = new Tally();
   readonly #meter: Meter;
+  readonly #launcher: Launcher;
   #held: Held = holdsNothing;
   #queue: Input[] = [];
   #draining = false;
@@ -91,6 +79,10 @@ export class Instance {
     const { graceMs } = context;
     this.#state = initialState(wantedOf(assignment), { task, takesRequests: false, graceMs });
     this.#meter = new Meter(assignment.limits, context.shares, this.#tally);
+    this.#launcher = new Launcher(context, (held) => {
+      this.#held = held;
+      this.#save();
+    });
   }
 
   get situation(): Situation {
@@ -128,7 +120,7 @@ export class Instance {
     this.#meter.restore(file.credit, file.limits);
     const held = sameBoot ? file.held : holdsNothing;
     this.#held = held;
-    const process = await this.#adoptProcess(held);
+    const process = await this.#launcher.adopt(this.assignment, held);
     let exit: ProcessEnd["exit"] = { kind: "unknown" };
     if (process !== null) {
       this.log.watch();
@@ -140,18 +132,21 @@ export class Instance {
     }
     const { state } = this.situation;
     const isUp = state === "running" || state === "frozen" || state === "stopping";
-    const wasLaunched = isUp || (state === "starting" && held.monitor !== null);
+    const wasLaunched = isUp || (state === "starting" && held.monitor !== null && !held.waits);
     const found = process !== null ? "alive" : wasLaunched ? "ended" : "never";
     this.#apply(resume(this.#state, found, this.#now()));
     if (found === "ended") this.#feedExit(causeOf(exit, 0, null));
     this.feed({ kind: "assigned", wanted: wantedOf(this.assignment) });
+    this.#followReady();
   }
 
   assign(assignment: Assignment): void {
+    const hasNewLimits = !isDeepStrictEqual(assignment.limits, this.assignment.limits);
     this.assignment = assignment;
     this.#meter.setLimits(assignment.limits).catch((cause) => {
       this.log.event(`its limits cannot be set: ${reasonOf(cause)}`);
     });
+    if (hasNewLimits) this.#context.ready.renew(this);
     this.feed({ kind: "assigned", wanted: wantedOf(assignment) });
   }
 
@@ -256,6 +251,31 @@ export class Instance {
     }
   }
 
+  get lastUsedAt(): Timestamp {
+    const { situation, lastRequestAt, wanted } = this.#state;
+    const since = situation.state === "asleep" ? situation.since - wanted.idleMs : 0;
+    return Math.max(lastRequestAt, since);
+  }
+
+  /** Its next start, up to the app's first instruction. */
+  async makeReady(): Promise<WaitingProcess | null> {
+    try {
+      const request = await this.#launcher.request(this.assignment, () => {});
+      if (!request.ok || this.situation.state !== "asleep" || this.#closed) return null;
+      return await this.#launcher.makeReady(this.assignment, request.value, this.#meter.expected);
+    } catch {
+      // The next start tells, to whom it concerns.
+      return null;
+    }
+  }
+
+  #followReady(): void {
+    const { state } = this.situation;
+    if (state === "asleep") this.#context.ready.offer(this);
+    // A start claims it, if it comes to that.
+    else if (state !== "preparing" && state !== "starting") void this.#context.ready.withdraw(this);
+  }
+
   #now(): number {
     return this.#context.clock.now();
   }
@@ -270,6 +290,7 @@ export class Instance {
     this.#armTimer();
     if (before.situation !== state.situation) {
       this.#context.changed(this, true);
+      this.#followReady();
       for (const settle of this.#settled.splice(0)) settle();
     }
   }
@@ -343,28 +364,27 @@ export class Instance {
   }
 
   async #start(): Promise<void> {
-    const release = await this.#context.release(this.assignment);
-    if (!release.ok) return this.#startFailed("start", release.error, []);
-    const prepared = await this.#prepare(release.value);
-    if (!prepared.ok) {
-      const { stage, reason, logTail } = prepared.error;
+    const request = await this.#launcher.request(this.assignment, () =>
+      this.feed({ kind: "preparing", step: "build" }),
+    );
+    if (!request.ok) {
+      const { stage, reason, logTail } = request.error;
       return this.#startFailed(stage, reason, logTail);
     }
-    this.prepared = prepared.value;
     const leave = await this.#context.gate.enter(this, this.#state.wakeWanted);
     try {
-      await this.#launchAndWait(release.value, prepared.value);
+      await this.#launchAndWait(request.value);
     } finally {
       leave();
     }
   }
 
-  async #launchAndWait(release: Release, prepared: Prepared): Promise<void> {
+  async #launchAndWait(request: LaunchRequest): Promise<void> {
     if (this.situation.state === "stopping") return this.#startFailed("start", "it is ending", []);
     if (this.situation.state === "preparing") this.feed({ kind: "launching" });
     if (this.situation.state !== "starting" || this.#closed) return;
     try {
-      await this.#launch(release, prepared);
+      await this.#launch(request);
     } catch (cause) {
       return this.#startFailed("start", `starting it: ${reasonOf(cause)}`, []);
     }
@@ -373,50 +393,12 @@ export class Instance {
     await this.#awaitReady();
   }
 
-  async #prepare(release: Release) {
-    if (this.prepared !== null) return ok(this.prepared);
-    return this.#context.prepare(release, this.assignment.uidOffset, () =>
-      this.feed({ kind: "preparing", step: "build" }),
-    );
-  }
-
-  async #launch(release: Release, prepared: Prepared): Promise<void> {
-    const request = this.#request(release, prepared);
-    const log = this.log;
-    const descriptor = log.openForApp();
+  async #launch(request: LaunchRequest): Promise<void> {
     const ceilings = this.#meter.begin();
     this.#launchedAt = this.#now();
-    try {
-      const process = await this.#context.processes.launch(
-        request,
-        ceilings,
-        descriptor,
-        (held) => {
-          this.#held = held;
-          this.#save();
-        },
-      );
-      this.#attach(process);
-      log.watch();
-    } finally {
-      closeSync(descriptor);
-    }
-  }
-
-  #request(release: Release, prepared: Prepared): LaunchRequest {
-    const { project, app, instance, process, uidOffset, limits } = this.assignment;
-    return {
-      project,
-      app,
-      instance,
-      process,
-      release,
-      secrets: openSecrets(release, this.#context.openSecret),
-      uid: this.#context.uidBase + uidOffset,
-      prepared,
-      openFiles: limits.openFiles,
-      tools: this.#context.tools,
-    };
+    const claimed = await this.#context.ready.claim(this, request, ceilings);
+    this.#attach(claimed ?? (await this.#launcher.launch(this.assignment, request, ceilings)));
+    this.log.watch();
   }
 
   #attach(process: InstanceProcess): void {
@@ -464,19 +446,7 @@ export class Instance {
   }
 
   #startFailed(stage: "build" | "start", reason: string, logTail: readonly string[]): void {
-    this.#held = holdsNothing;
     this.feed({ kind: "startFailed", stage, reason, logTail, jitter: this.#jitter() });
-  }
-
-  async #adoptProcess(held: Held): Promise<InstanceProcess | null> {
-    if (held.monitor === null) return null;
-    const release = await this.#context.release(this.assignment);
-    if (!release.ok) return null;
-    const prepared = await this.#prepare(release.value);
-    if (!prepared.ok) return null;
-    this.prepared = prepared.value;
-    const request = this.#request(release.value, prepared.value);
-    return this.#context.processes.adopt(request, held);
   }
 
   #feedExit(cause: ExitCause): void {
@@ -485,8 +455,13 @@ export class Instance {
 
   #discard(): void {
     this.#timer?.cancel();
-    this.#context.files.remove(this.assignment.instance);
-    this.#context.gone(this);
+    const leave = (): void => {
+      this.#context.files.remove(this.assignment.instance);
+      this.#context.gone(this);
+    };
+    const withdrawn = this.#context.ready.withdraw(this);
+    if (withdrawn === null) leave();
+    else void withdrawn.then(leave);
   }
 
   #logTail(): readonly string[] {

@@ -79,11 +79,16 @@ export class Meter {
     this.#credit = rebase(credit, earnedUnder, this.#limits);
   }
 
+  /** The ceilings of a launch, were there one now. */
+  get expected(): Ceilings {
+    return ceilings(this.#limits, this.#credit, 0);
+  }
+
   /** The ceilings for a launch, which sets them. */
   begin(): Ceilings {
     this.#tally.begin();
     this.#usage = { cpuCores: 0, cpuTimeUs: 0, memoryBytes: 0, oomKills: 0, ...this.#creditLeft };
-    this.#ceilings = ceilings(this.#limits, this.#credit, 0);
+    this.#ceilings = this.expected;
     return this.#ceilings;
   }
 

@@ -21,6 +21,7 @@ test.each([
   [{ ...raw, apiPort: "eighty" }, '--api-port "eighty"'],
   [{ ...raw, httpsPort: "" }, '--https-port ""'],
   [{ ...raw, apiPort: "8080" }, "must differ"],
+  [{ ...raw, ready: "many" }, '--ready "many"'],
   [{ ...raw, domain: "no spaces" }, '--domain "no spaces"'],
 ])("%p is refused by name", (options, message) => {
   const parsed = parseUpOptions(options, {});

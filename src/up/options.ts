@@ -9,6 +9,8 @@ export interface UpOptions {
   readonly httpsPort: number | null;
   readonly apiPort: number;
   readonly domain: string;
+  /** Sandboxes made ahead for apps that sleep, at most. */
+  readonly readyMax: number;
   /** Deploys the examples after `ready`. */
   readonly demo: boolean;
 }
@@ -20,8 +22,12 @@ export interface RawUpOptions {
   readonly httpsPort?: string;
   readonly apiPort: string;
   readonly domain: string;
+  readonly ready?: string;
   readonly demo?: boolean;
 }
+
+/** Each takes about 4 MB. */
+const readyMaxDefault = 16;
 
 export function parseUpOptions(
   raw: RawUpOptions,
@@ -45,12 +51,17 @@ export function parseUpOptions(
   if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(domain)) {
     return err(`--domain "${raw.domain}" is not a host name; write it like apps.example.org`);
   }
+  const ready = raw.ready ?? String(readyMaxDefault);
+  if (!/^\d{1,4}$/.test(ready)) {
+    return err(`--ready "${ready}" is not a number of sandboxes; give one from 0 to 9999`);
+  }
   return ok({
     dataDirectory: resolve(raw.dataDir ?? env.LODE_DATA_DIR ?? defaultDataDirectory),
     httpPort: httpPort.value,
     httpsPort,
     apiPort: apiPort.value,
     domain,
+    readyMax: Number(ready),
     demo: raw.demo === true,
   });
 }

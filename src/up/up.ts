@@ -169,6 +169,7 @@ class Starting {
       ...{ sandbox: machine.sandbox, exits: machine.exits },
       openSecret: (sealed) => secretBox.open(sealed),
       gateways: () => gateways.value.running(),
+      readyMax: this.#options.readyMax,
     });
     const control = this.#control(fabric, secretBox, node);
     const api = await this.#api(paths, control, fabric);

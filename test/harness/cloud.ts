@@ -2,7 +2,16 @@ import { chmodSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } fro
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { cgroupsOf, freePorts, isAlive, leftovers, processIds, programOf, until } from "./host.ts";
+import {
+  cgroupsOf,
+  freePorts,
+  isAlive,
+  leftovers,
+  processIds,
+  programOf,
+  until,
+  waitingPids,
+} from "./host.ts";
 import { type Answer, ChatClient, type RequestOptions, request } from "./http.ts";
 import { patienceMs } from "./pace.ts";
 
@@ -231,6 +240,15 @@ export class Cloud {
     return await until(`${app} runs`, async () => {
       const running = (await this.ps(app)).filter((row) => row.state === "running");
       return running.length === 1 ? (running[0]?.pid ?? null) : null;
+    });
+  }
+
+  /** Waits until an app that sleeps has its next start made ahead. */
+  async untilReady(app: string): Promise<number[]> {
+    return await until(`${app} has a sandbox made ahead`, async () => {
+      const rows = await this.ps(app);
+      const pids = rows.flatMap(({ instance }) => waitingPids(this.id(), instance));
+      return pids.length > 0 ? pids : null;
     });
   }
 

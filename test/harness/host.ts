@@ -62,6 +62,15 @@ export function processIds(): number[] {
     .map(Number);
 }
 
+/** Programs of an instance that were started ahead: they stand in a read of their pipe. */
+export function waitingPids(cloud: string, instance: string): number[] {
+  const group = `lode-${cloud}/${instance}`;
+  return processIds().filter((pid) => {
+    if (!cgroupsOf(pid).includes(group)) return false;
+    return readOrNull(`/proc/${pid}/wchan`)?.includes("pipe_read") === true;
+  });
+}
+
 /**
  * Everything on this machine that carries a cloud's name, one line each; empty after
  * `lode down`. Other clouds may run beside it: theirs have other names.

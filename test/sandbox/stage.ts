@@ -45,6 +45,9 @@ const starts: Readonly<Record<Runtime, string>> = {
   bun: "",
 };
 
+/** This one's app runs in a sandbox that was made ahead, the others' in one made for a start. */
+const madeAhead: Runtime = "bun";
+
 export interface Stage {
   readonly cloud: Cloud;
   /** The probes as a program of this machine. */
@@ -79,6 +82,7 @@ export async function openStage(chosen: readonly Runtime[]): Promise<Stage> {
   const folders = new Map(chosen.map((runtime) => [runtime, layOut(cloud, programs, runtime)]));
   await deployNeighbour(cloud);
   for (const [runtime, path] of folders) await cloud.deploy(path, `hostile-${runtime}`);
+  if (chosen.includes(madeAhead)) await wakeFromReady(cloud, `hostile-${madeAhead}`);
   const host = await openHost(cloud, programs);
   const neighbourPid = await cloud.pidOf(neighbour);
   return {
@@ -93,6 +97,14 @@ export async function openStage(chosen: readonly Runtime[]): Promise<Stage> {
       return left;
     },
   };
+}
+
+async function wakeFromReady(cloud: Cloud, app: string): Promise<void> {
+  await cloud.ok(["scale", `${app}=0`]);
+  const [waiting] = await cloud.untilReady(app);
+  await cloud.get(app);
+  if ((await cloud.pidOf(app)) !== waiting) throw new Error(`${app} was started anew`);
+  await cloud.ok(["scale", `${app}=1`]);
 }
 
 function layOut(cloud: Cloud, programs: string, runtime: Runtime): string {

@@ -73,7 +73,7 @@ test("a start, a sleep when idle, a wake", () => {
 1510 wake → stopping @11501
 1520 exited → starting start
 1525 launched → starting
-1530 ready → running @2530 "running, ready after 10ms (pid 7)"; answer ok
+1530 ready → running @2530 answer ok; "running, ready after 10ms (pid 7)"
 `);
 });
 

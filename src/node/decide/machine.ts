@@ -207,6 +207,8 @@ function end(state: InstanceState, now: Timestamp): Step {
       return stopping(state, "end", now);
     case "stopping":
       return stay({ ...state, situation: { ...situation, next: "end" } });
+    case "gone":
+      return stay(state);
     default:
       return gone(state);
   }
@@ -254,11 +256,10 @@ function onReady(
     input.endpoint === null
       ? { ok: false, reason: "this process takes no requests" }
       : { ok: true, endpoint: input.endpoint };
-  return stay(
-    next,
-    { kind: "log", text },
-    ...(state.wakeWanted ? [{ kind: "answerWake" as const, reply }] : []),
-  );
+  return stay(next, ...(state.wakeWanted ? [{ kind: "answerWake" as const, reply }] : []), {
+    kind: "log",
+    text,
+  });
 }
 
 function onStartFailed(

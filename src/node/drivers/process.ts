@@ -1,13 +1,15 @@
-import { chownSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { chownSync, closeSync, existsSync, mkdirSync, rmSync, writeSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
 import { formatDurationMs } from "../../base/units.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { InstanceId } from "../../model/names.ts";
-import type { Listen } from "../../model/release.ts";
+import type { Command, Listen } from "../../model/release.ts";
 import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "../cgroup/cgroup.ts";
+import { makePipe } from "../linux/files.ts";
 import { isRunning, readStartTicks, signalProcess } from "../linux/identity.ts";
 import type { ExitWatcher, ProcessIdentity } from "../linux/processes.ts";
 import type { Network, NetworkSlot } from "../network/network.ts";
@@ -17,16 +19,18 @@ import { ensureVolume } from "../volume/volumes.ts";
 import { descendants } from "./descendants.ts";
 import { reasonOf } from "./layout.ts";
 import { answers, explainSilence, listeners, socketReady } from "./readiness.ts";
-import { argvOf, type Launch, portOf, specify } from "./specification.ts";
+import { aheadOf, argvOf, type Launch, portOf, specify, waitingArgvOf } from "./specification.ts";
 
 /** What a running process holds of the node: written down, so that the next lode finds it. */
 export interface Held {
   /** Name of its network slot. */
   readonly slot: string | null;
   readonly monitor: ProcessIdentity | null;
+  /** Made ahead and not let go: nothing of the app has run, and with its lode it ends. */
+  readonly waits: boolean;
 }
 
-export const holdsNothing: Held = { slot: null, monitor: null };
+export const holdsNothing: Held = { slot: null, monitor: null, waits: false };
 
 export interface ProcessEnd {
   readonly exit: SandboxExit;
@@ -50,7 +54,34 @@ export interface InstanceProcess {
   kill(): Promise<void>;
 }
 
+/**
+ * A sandbox that was made ahead for one start of one instance: all that a launch makes, with a
+ * program inside that waits before it touches anything of the app's.
+ *
+ *     waits ─go→ gone: an instance's process like any other
+ *       └─ discard, its own end, lode's end (the pipe ends) → ended
+ */
+export interface WaitingProcess {
+  /** It can take requests only after `go`. */
+  readonly process: InstanceProcess;
+  /**
+   * Starts the program, which happens once at most. False: it is not what a launch would start
+   * now, or has ended, and is of no use any more.
+   */
+  go(request: LaunchRequest, limits: CgroupLimits): Promise<boolean>;
+  /** Ends it; resolves when it holds nothing any more. */
+  discard(): Promise<void>;
+}
+
 export type LaunchRequest = Omit<Launch, "network" | "socketDirectory" | "volume">;
+
+interface Beginning {
+  readonly argv: readonly string[];
+  readonly log: number;
+  /** What the program waits at; null: it does not wait. */
+  readonly gate: number | null;
+  holds(held: Held): void;
+}
 
 export interface ProcessDriver {
   /** `holds` is told before anything is taken that an ended lode would leave behind. */
@@ -60,6 +91,13 @@ export interface ProcessDriver {
     log: number,
     holds: (held: Held) => void,
   ): Promise<InstanceProcess>;
+  /** As `launch`, ahead of need. Null: not without running something of the app. */
+  makeReady(
+    request: LaunchRequest,
+    limits: CgroupLimits,
+    log: number,
+    holds: (held: Held) => void,
+  ): Promise<WaitingProcess | null>;
   /** The process that an earlier lode launched; null when it, or what it needs, is gone. */
   adopt(request: LaunchRequest, held: Held): Promise<InstanceProcess | null>;
   /** How a process ended that no lode saw; gives back what it held. */
@@ -96,25 +134,75 @@ class SandboxDriver implements ProcessDriver {
     log: number,
     holds: (held: Held) => void,
   ): Promise<InstanceProcess> {
+    return this.#begin(request, limits, {
+      argv: argvOf(commandOf(request)),
+      log,
+      gate: null,
+      holds,
+    });
+  }
+
+  async makeReady(
+    request: LaunchRequest,
+    limits: CgroupLimits,
+    log: number,
+    holds: (held: Held) => void,
+  ): Promise<WaitingProcess | null> {
+    const argv = this.#waitingArgv(request);
+    if (argv === null) return null;
+    const gate = makePipe();
+    let held = holdsNothing;
+    const told = (now: Held): void => {
+      held = now;
+      holds(now);
+    };
+    try {
+      const beginning = { argv, log, gate: gate.read, holds: told };
+      const process = await this.#begin(request, limits, beginning);
+      return waitingProcess(process, limits, gate.write, {
+        isWanted: (next) => this.#isAs(process.spec, next),
+        letGo: () => told({ ...held, waits: false }),
+        over: () => told(holdsNothing),
+      });
+    } catch (cause) {
+      closeSync(gate.write);
+      throw cause;
+    } finally {
+      closeSync(gate.read);
+    }
+  }
+
+  /** Whether `spec` is how the request would be made ready now. */
+  #isAs(spec: SandboxSpec, request: LaunchRequest): boolean {
+    const argv = this.#waitingArgv(request);
+    if (argv === null || typeof spec.network === "string") return false;
+    return isDeepStrictEqual(specify(this.#fullOf(request, spec.network), argv), spec);
+  }
+
+  async #begin(
+    request: LaunchRequest,
+    limits: CgroupLimits,
+    { argv, log, gate, holds }: Beginning,
+  ): Promise<InstanceProcess> {
     const { paths, network, cgroups, sandbox } = this.#dependencies;
     const { instance } = request;
-    const volume = ensureVolume(paths, request, request.release.config.limits.disk);
-    const servesSocket = listenOf(request) === "unix";
-    const socketDirectory = servesSocket ? await makeSocketPlace(paths, request) : null;
+    ensureVolume(paths, request, request.release.config.limits.disk);
+    if (listenOf(request) === "unix") await makeSocketPlace(paths, request);
     const slot = await network.acquire(request.release.config.egress, instance);
-    holds({ slot: slot.name, monitor: null });
+    const held: Held = { slot: slot.name, monitor: null, waits: gate !== null };
+    holds(held);
     let cgroup: Cgroup | null = null;
     try {
       cgroup = await cgroups.create(instance);
       await cgroup.setLimits(limits);
-      const full: Launch = { ...request, volume, socketDirectory, network: slot };
-      const spec = specify(full, commandOf(request));
+      const spec = specify(this.#fullOf(request, slot), argv);
       const file = statusFile(paths, instance);
       rmSync(file, { force: true });
-      const io = { statusFile: file, stdin: null, stdout: log, stderr: log };
+      const inherited = gate === null ? [] : [gate];
+      const io = { statusFile: file, stdin: null, stdout: log, stderr: log, inherited };
       const launched = await sandbox.launch(spec, cgroup, io);
       const monitor = { pid: launched.monitorPid, startTicks: launched.monitorStartTicks };
-      holds({ slot: slot.name, monitor });
+      holds({ ...held, monitor });
       return this.#attach(request, cgroup, slot, spec, monitor);
     } catch (cause) {
       await this.#giveBack(instance, cgroup, slot);
@@ -123,18 +211,30 @@ class SandboxDriver implements ProcessDriver {
     }
   }
 
-  async adopt(request: LaunchRequest, held: Held): Promise<InstanceProcess | null> {
-    const { paths, network, cgroups } = this.#dependencies;
+  /** Null: it must not be started ahead. */
+  #waitingArgv(request: LaunchRequest): readonly string[] | null {
+    const ahead = aheadOf(this.#fullOf(request, "none"));
+    return ahead === "nothing" ? null : waitingArgvOf(commandOf(request), ahead === "booted");
+  }
+
+  #fullOf(request: LaunchRequest, network: NetworkSlot | "none"): Launch {
+    const { paths } = this.#dependencies;
     const { project, app, instance } = request;
+    const socketDirectory = listenOf(request) === "unix" ? socketPlace(paths, instance) : null;
+    const volume = nodePaths.volumeOf(paths, project, app);
+    return { ...request, volume, socketDirectory, network };
+  }
+
+  async adopt(request: LaunchRequest, held: Held): Promise<InstanceProcess | null> {
+    const { network, cgroups } = this.#dependencies;
+    const { instance } = request;
     if (held.monitor === null || held.slot === null || !isRunning(held.monitor)) return null;
     const cgroup = await cgroups.open(instance);
     if (cgroup === null) return null;
     const slot = await network.adopt(held.slot, instance);
     if (slot === null) return null;
-    const socketDirectory = listenOf(request) === "unix" ? socketPlace(paths, instance) : null;
-    const volume = nodePaths.volumeOf(paths, project, app);
-    const full: Launch = { ...request, volume, socketDirectory, network: slot };
-    return this.#attach(request, cgroup, slot, specify(full, commandOf(request)), held.monitor);
+    const spec = specify(this.#fullOf(request, slot), argvOf(commandOf(request)));
+    return this.#attach(request, cgroup, slot, spec, held.monitor);
   }
 
   async settle(instance: InstanceId, held: Held): Promise<SandboxExit> {
@@ -202,6 +302,53 @@ class SandboxDriver implements ProcessDriver {
   }
 }
 
+interface Gated {
+  isWanted(request: LaunchRequest): boolean;
+  letGo(): void;
+  /** It ended while it waited. */
+  over(): void;
+}
+
+/** @param gate the pipe's end to write to, closed here. */
+function waitingProcess(
+  process: InstanceProcess,
+  madeWith: CgroupLimits,
+  gate: number,
+  { isWanted, letGo, over }: Gated,
+): WaitingProcess {
+  let waits = true;
+  const leave = (): void => {
+    waits = false;
+    closeSync(gate);
+  };
+  void process.ended.then(() => {
+    if (!waits) return;
+    leave();
+    over();
+  });
+  return {
+    process,
+    async go(request, limits) {
+      if (!waits || !isWanted(request)) return false;
+      try {
+        if (!isDeepStrictEqual(limits, madeWith)) await process.cgroup.setLimits(limits);
+        if (!waits) return false;
+        writeSync(gate, "\n");
+      } catch {
+        // It has just ended.
+        return false;
+      }
+      leave();
+      letGo();
+      return true;
+    },
+    async discard() {
+      await process.kill();
+      await process.ended;
+    },
+  };
+}
+
 function statusFile(paths: CloudPaths, instance: InstanceId): string {
   return join(nodePaths.statuses(paths), instance);
 }
@@ -210,10 +357,10 @@ function listenOf({ release, process }: LaunchRequest): Listen {
   return release.config.processes[process]?.listen ?? "none";
 }
 
-function commandOf({ release, process }: LaunchRequest): readonly string[] {
+function commandOf({ release, process }: LaunchRequest): Command {
   const specification = release.config.processes[process];
   if (specification === undefined) throw new Error(`the release has no process "${process}"`);
-  return argvOf(specification.command);
+  return specification.command;
 }
 
 function endpointPath(paths: CloudPaths, instance: InstanceId): string {
@@ -233,12 +380,11 @@ async function removeSocketPlace(paths: CloudPaths, instance: InstanceId): Promi
 async function makeSocketPlace(
   paths: CloudPaths,
   { instance, uid }: LaunchRequest,
-): Promise<string> {
+): Promise<void> {
   const directory = socketPlace(paths, instance);
   if (existsSync(directory)) await removeSocketPlace(paths, instance);
   mkdirSync(directory, { mode: 0o700 });
   chownSync(directory, uid, uid);
-  return directory;
 }
 
 async function ready(

@@ -1,3 +1,5 @@
+import { lstatSync } from "node:fs";
+import { join } from "node:path";
 import { unreachable } from "../../base/assert.ts";
 import type { AppName, InstanceId, ProcessType, ProjectName } from "../../model/names.ts";
 import { type Command, type Release, releaseName } from "../../model/release.ts";
@@ -140,6 +142,46 @@ export function argvOf(command: Command): readonly string[] {
     default:
       return unreachable(command);
   }
+}
+
+/** Where a program that was made ahead finds the pipe that it waits at. */
+export const gateDescriptor = 3;
+
+/**
+ * As `argvOf`, for a sandbox that is made ahead: nothing of the app runs before a line comes
+ * through the pipe; when the pipe ends without one, lode has died, and so does it. `booted`: Bun
+ * starts before it waits.
+ */
+export function waitingArgvOf(command: Command, booted: boolean): readonly string[] {
+  const isServed = command.kind === "fetch" || command.kind === "static";
+  if (booted && isServed) return [...argvOf(command), String(gateDescriptor)];
+  const wait = `read -r go <&${gateDescriptor} || exit 125; exec "$@" ${gateDescriptor}<&-`;
+  return ["/bin/sh", "-c", wait, "lode", ...argvOf(command)];
+}
+
+/** These name code that programs load before their own; `BUN_BE_BUN` is Lode's. */
+const loaderVariables = /^(LD_|BASH_|GLIBC_TUNABLES$)/;
+const bunVariables = /^(BUN_|NODE_OPTIONS$|XDG_CONFIG_HOME$)/;
+/** Where Bun finds what to load first. */
+const bunSettings = { ofApp: "bunfig.toml", ofHome: ".bunfig.toml" } as const;
+
+/**
+ * How far a sandbox can be made ahead without running anything of the app: until Bun is up
+ * (`booted`), until just before the program (`entered`), or not at all.
+ */
+export function aheadOf(launch: Launch): "booted" | "entered" | "nothing" {
+  const { release, prepared, volume } = launch;
+  const names = Object.keys({ ...release.config.env, ...release.env, ...launch.secrets });
+  if (names.some((name) => loaderVariables.test(name))) return "nothing";
+  const trees = [prepared.tree, ...prepared.layers.map(({ source }) => source)];
+  const settings = [
+    ...trees.map((tree) => join(tree, bunSettings.ofApp)),
+    join(volume, bunSettings.ofHome),
+  ];
+  const loadsFirst =
+    names.some((name) => bunVariables.test(name)) ||
+    settings.some((path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined);
+  return loadsFirst ? "entered" : "booted";
 }
 
 export function openSecrets(

@@ -1,8 +1,9 @@
-// Runs inside an app's sandbox, as the app: `bun static-shim.ts ROOT SOCKET`. It serves the
-// files under ROOT on the unix socket SOCKET. A file SOCKET.listens tells Lode that it does.
+// Runs inside an app's sandbox, as the app: `bun static-shim.ts ROOT SOCKET [GATE]`. It
+// serves the files under ROOT on the unix socket SOCKET. A file SOCKET.listens tells Lode that it
+// does. With GATE, a descriptor, it waits there for a byte first, as fetch-shim.ts does.
 //
 // Self-contained (this text is embedded in the lode executable and written out for apps).
-import { realpathSync, type Stats } from "node:fs";
+import { closeSync, readSync, realpathSync, type Stats } from "node:fs";
 import { realpath, stat } from "node:fs/promises";
 import { join, resolve, sep } from "node:path";
 
@@ -194,10 +195,14 @@ function text(status: number, message: string, headers: Record<string, string> =
   });
 }
 
-function main(rootPath: string | undefined, socket: string | undefined): void {
+function main(rootPath?: string, socket?: string, gate?: string): void {
   if (rootPath === undefined || socket === undefined) {
     console.error("lode: usage: static-shim ROOT SOCKET");
     process.exit(1);
+  }
+  if (gate !== undefined) {
+    if (readSync(Number(gate), new Uint8Array(1)) !== 1) process.exit(125);
+    closeSync(Number(gate));
   }
   const server = Bun.serve({
     unix: socket,
@@ -210,4 +215,4 @@ function main(rootPath: string | undefined, socket: string | undefined): void {
   });
 }
 
-if (import.meta.main) main(process.argv[2], process.argv[3]);
+if (import.meta.main) main(...process.argv.slice(2));

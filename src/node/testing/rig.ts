@@ -130,6 +130,7 @@ export function openAgent(
     openSecret: (sealed) => sealed.replace("sealed:", ""),
     gateways: () => cloud.gateways,
     graceMs: 2000,
+    readyMax: 4,
   });
 }
 
