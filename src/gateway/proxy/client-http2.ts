@@ -125,7 +125,9 @@ export class Http2Session implements Deadlined, ConnectionHost {
       if (user instanceof Http2Client && user.deadlineAt <= now) user.expire();
     }
     if (this.closed || this.ownDeadlineAt > now) return;
-    if (this.lingering || this.retired || this.incompleteSince !== null) this.close();
+    // Without a reset: the kernel still delivers what it took.
+    if (this.lingering) this.ended();
+    else if (this.retired || this.incompleteSince !== null) this.close();
     else this.retire();
   }
 

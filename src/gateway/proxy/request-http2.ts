@@ -47,6 +47,8 @@ const notCopied = new Set<number>([
   fieldId.te,
   fieldId.forwarded,
   fieldId.expect,
+  // No trailers of a request are passed on.
+  fieldId.trailer,
 ]);
 
 /** Fields that must not occur in HTTP/2 (RFC 9113 8.2.2). */
@@ -282,15 +284,12 @@ function readLength(value: string | null, ended: boolean): number | null {
   return ended && Number(value) > 0 ? null : Number(value);
 }
 
-/** A request's trailers as they end a chunked body; null: malformed, or not allowed there. */
-export function trailerLines(fields: readonly HeaderField[]): string | null {
-  let lines = "";
-  for (const field of fields) {
+/** Whether a request's trailers may be there at all; passed on they are not. */
+export function acceptsRequestTrailers(fields: readonly HeaderField[]): boolean {
+  return fields.every((field) => {
     const { id, fault, line } = noteOf(field);
     const isAllowed = id === fieldId.other || id === fieldId.userAgent || id === fieldId.accept;
     // Framing, routing and authorization belong in the header; so do pseudo-header fields.
-    if (fault !== undefined || !isAllowed || line === "") return null;
-    lines += line;
-  }
-  return lines;
+    return fault === undefined && isAllowed && line !== "";
+  });
 }

@@ -12,11 +12,12 @@ import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import { type FaultAnswer, faultAnswers } from "./faults.ts";
 import type { HeadParser } from "./head.ts";
 import { makePage } from "./pages.ts";
-import { type Http2Request, readHttp2Request, trailerLines } from "./request-http2.ts";
+import { acceptsRequestTrailers, type Http2Request, readHttp2Request } from "./request-http2.ts";
 import type { ResponseFacts } from "./response.ts";
 import type { Trailers } from "./upstream.ts";
 
 const continueStatus = 100;
+const lastChunk = Buffer.from("0\r\n\r\n");
 
 /** The connection as its streams see it. */
 export interface StreamOwner {
@@ -51,8 +52,6 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
   private tunnel = false;
   private tunnelEnded = false;
   private saidContinue = false;
-  /** The request's trailers, as lines. */
-  private trailers = "";
   /** Of the response's body, when its length is known; else -1. */
   private answerRemaining = -1;
   /** After the exchange: by when the client must have taken some of what is pending. */
@@ -130,9 +129,7 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
   }
 
   onTrailers(fields: readonly HeaderField[]): boolean {
-    const lines = trailerLines(fields);
-    if (lines !== null) this.trailers = lines;
-    return lines !== null;
+    return acceptsRequestTrailers(fields);
   }
 
   onDrained(): void {
@@ -178,7 +175,7 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
       if (this.bodyRemaining < 0) return false;
       this.bodyDone = this.bodyRemaining === 0;
     } else {
-      const isLast = stream.inputEnded && stream.body.bytes === 0 && this.trailers === "";
+      const isLast = stream.inputEnded && stream.body.bytes === 0;
       frameAsChunk(block, isLast);
       this.bodyDone = isLast;
     }
@@ -196,8 +193,7 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
     if (this.bodyDone || !exchange.wantsBody) return;
     if (request?.framing !== "chunked") return stream.refuse(errorCode.protocolError);
     this.bodyDone = true;
-    const end = Buffer.from(`0\r\n${this.trailers}\r\n`, "latin1");
-    exchange.sendBody(end, 0, end.length, true);
+    exchange.sendBody(lastChunk, 0, lastChunk.length, true);
   }
 
   // ——— from the exchange
