@@ -279,7 +279,7 @@ describe("network", () => {
     const hasNpm = Bun.which("npm") !== null;
     const { stdout } = hasNpm
       ? await run(["npm", "config", "get", "registry"])
-      : { stdout: "https://registry.npmjs.org/" };
+      : { stdout: "https://example.com/" };
     registry = new URL(stdout.trim()).hostname;
   });
 

@@ -46,7 +46,8 @@ async function proveHere(): Promise<Report> {
       const row = await prove(stage, watch, probe);
       rows.push(row);
       const verdict = isProven(row, { judgesTimes }) ? "held      " : "NOT PROVEN";
-      process.stdout.write(`${verdict} ${probe.title}\n`);
+      const why = row.faults.find((fault) => fault !== null) ?? "";
+      process.stdout.write(`${verdict} ${probe.title} ${why}`.trimEnd().concat("\n"));
     }
   } finally {
     await watch.stop();
