@@ -377,10 +377,7 @@ async function removeSocketPlace(paths: CloudPaths, instance: InstanceId): Promi
 }
 
 /** An empty folder of the app's own, on the same file system as the gateways' sockets. */
-async function makeSocketPlace(
-  paths: CloudPaths,
-  { instance, uid }: LaunchRequest,
-): Promise<void> {
+async function makeSocketPlace(paths: CloudPaths, { instance, uid }: LaunchRequest): Promise<void> {
   const directory = socketPlace(paths, instance);
   if (existsSync(directory)) await removeSocketPlace(paths, instance);
   mkdirSync(directory, { mode: 0o700 });
