@@ -16,7 +16,7 @@ import { version } from "./up/version.ts";
 const gatewayPermissions = {
   publish: ["gateway.*.load", "gateway.*.metrics"],
   subscribe: ["routes.changed"],
-  request: ["routes.snapshot", "node.*.wake"],
+  request: ["routes.snapshot", "routes.find", "node.*.wake"],
   respond: ["gateway.*.quiesce"],
 };
 

@@ -46,7 +46,15 @@ export interface Certificate {
   readonly privateKey: string;
 }
 
-/** Everything a gateway needs. Keys of `apps` are `project/app`. */
+export interface RoutesRequest {
+  /** Keys of apps to be in the table whatever they do: requests of theirs are under way. */
+  readonly keep: readonly string[];
+}
+
+/**
+ * What a gateway begins with: the apps that somebody looks at now, in any case those that are
+ * awake. It asks for others when a request comes. Keys of `apps` are `project/app`.
+ */
 export interface RouteTable {
   /** Identifies the publisher's life: another epoch means "ask for a snapshot". */
   readonly epoch: string;
@@ -64,4 +72,16 @@ export interface RouteChange {
   readonly apps: Readonly<Record<string, AppRoute | null>>;
   /** Null: unchanged. */
   readonly certificates: readonly Certificate[] | null;
+}
+
+export interface RouteQuery {
+  readonly host: string;
+}
+
+/** The app that a host's requests are for; null: there is none. */
+export interface RouteAnswer {
+  readonly epoch: string;
+  /** As of this revision of the table. */
+  readonly revision: number;
+  readonly found: { readonly key: string; readonly route: AppRoute } | null;
 }

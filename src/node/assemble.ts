@@ -51,6 +51,8 @@ export interface AgentOptions {
   gateways(): readonly string[];
   /** From SIGTERM to SIGKILL; 10 s unless given. */
   readonly graceMs?: number;
+  /** How long an instance sleeps before nothing of it is kept in memory; 30 s unless given. */
+  readonly bedMs?: number;
 }
 
 /** The instances of the node, and who is told of them. */
@@ -91,7 +93,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   const preparation = new Preparation(layout, builder, wire, clock, uidBase);
   const releases = new Releases(options.ledger);
   const processes = createProcessDriver(options);
-  const files = createInstanceFiles(nodePaths.instances(paths));
+  const files = createInstanceFiles(nodePaths.instances(paths), nodePaths.beds(paths));
   const sampler = createSampler(clock, instances, shares);
   const gateways = createGateways(
     wire,
@@ -108,9 +110,10 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     clock,
     (id) => instances.get(id)?.status() ?? null,
     () => [...instances.values()].map((instance) => instance.status()),
+    (id) => files.sleeper(id)?.status ?? null,
     (id) => instances.get(id)?.totals() ?? null,
   );
-  const appData = new AppData(paths, layout, logs, releases, (project, app) =>
+  const appData = new AppData(paths, clock, layout, logs, releases, (project, app) =>
     [...instances.values()].some(
       ({ assignment }) => assignment.project === project && assignment.app === app,
     ),

@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import { assert } from "../base/assert.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import type { Clock, Random, Timer } from "../base/time.ts";
+import type { Clock, Random, Timer, Timestamp } from "../base/time.ts";
 import { formatBytes } from "../base/units.ts";
 import type { Assignment, ExitCause, InstanceStatus } from "../model/instance.ts";
 import { releaseProcess } from "../model/names.ts";
@@ -24,7 +24,7 @@ import { type HostTools, openSecrets, type Prepared } from "./drivers/specificat
 import type { InstanceFile, InstanceFiles } from "./instance-files.ts";
 import type { InstanceLog } from "./logs/instance-log.ts";
 import { Meter } from "./meter.ts";
-import { afterBoot, causeOf, phaseOf, rests, wantedOf } from "./phases.ts";
+import { afterBoot, causeOf, isFallingAsleep, phaseOf, rests, wantedOf } from "./phases.ts";
 import type { PrepareFailure } from "./preparation.ts";
 import type { StartGate } from "./start-gate.ts";
 import { Tally } from "./tally.ts";
@@ -106,6 +106,20 @@ export class Instance {
     return this.#meter.needsAccounting;
   }
 
+  /** It sleeps since before then, and nobody asks anything of it. */
+  isAsleepSince(time: Timestamp): boolean {
+    const { situation } = this;
+    const isAlone = this.process === null && this.#waiters.length + this.#settled.length === 0;
+    return situation.state === "asleep" && situation.since < time && isAlone;
+  }
+
+  /** All that the next lode must know of it. */
+  get file(): InstanceFile {
+    const { credit, limits } = this.#meter;
+    const { instance } = this.assignment;
+    return { instance, state: this.#state, credit, limits, held: this.#held };
+  }
+
   /** A new one: nothing of it is here. */
   async begin(): Promise<void> {
     const release = await this.#context.release(this.assignment);
@@ -113,7 +127,7 @@ export class Instance {
       ? release.value.config.processes[this.assignment.process]?.listen
       : "none";
     this.#state = { ...this.#state, takesRequests: listen !== "none" };
-    this.#save();
+    this.#context.files.write(this.file);
     this.feed({ kind: "start" });
   }
 
@@ -182,16 +196,10 @@ export class Instance {
   /** Resolves when it is asleep, or is not going to be. */
   async sleep(): Promise<boolean> {
     this.feed({ kind: "sleep" });
-    while (this.#isFallingAsleep()) {
+    while (isFallingAsleep(this.situation)) {
       await new Promise<void>((resolve) => this.#settled.push(resolve));
     }
     return this.situation.state === "asleep";
-  }
-
-  #isFallingAsleep(): boolean {
-    const { situation } = this;
-    if (situation.state === "stopping") return situation.next === "sleep";
-    return situation.state === "running" && situation.quiesce?.why === "sleep";
   }
 
   /** Ends it and resolves when nothing of it is left. */
@@ -214,7 +222,7 @@ export class Instance {
     const situation: Situation = { state: "preparing", step: "files" };
     this.#state = { ...this.#state, situation, wasHealthy, restarts, lastExit };
     this.#held = holdsNothing;
-    this.#save();
+    this.#context.files.write(this.file);
   }
 
   /** Lode ends; the app goes on. */
@@ -261,19 +269,13 @@ export class Instance {
     this.#state = state;
     this.#tally.restarted(state.restarts - before.restarts);
     if (state.situation.state === "running") this.#tally.runs(this.#now());
-    if (isDurable && state.situation.state !== "gone") this.#save();
+    if (isDurable && state.situation.state !== "gone") this.#context.files.write(this.file);
     for (const effect of effects) this.#carryOut(effect);
     this.#armTimer();
     if (before.situation !== state.situation) {
       this.#context.changed(this, true);
       for (const settle of this.#settled.splice(0)) settle();
     }
-  }
-
-  #save(): void {
-    const { credit, limits } = this.#meter;
-    const { instance } = this.assignment;
-    this.#context.files.write({ instance, state: this.#state, credit, limits, held: this.#held });
   }
 
   #armTimer(): void {
@@ -389,7 +391,7 @@ export class Instance {
         descriptor,
         (held) => {
           this.#held = held;
-          this.#save();
+          this.#context.files.write(this.file);
         },
       );
       this.#attach(process);

@@ -33,7 +33,7 @@ function rig() {
       await settle();
     },
     families: (statuses: readonly (readonly [string, InstanceStatus])[] = []) =>
-      metricFamilies(meters, { version: "1", apps: 2, statuses }),
+      metricFamilies(meters, { version: "1", apps: 2, statuses, asleep: 0 }),
   };
 }
 

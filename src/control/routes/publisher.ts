@@ -2,7 +2,15 @@ import type { Json } from "../../base/json.ts";
 import type { Clock, Timer } from "../../base/time.ts";
 import type { Subscription, Wire } from "../../fabric/wire.ts";
 import type { InstanceId } from "../../model/names.ts";
-import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
+import type {
+  AppRoute,
+  Certificate,
+  RouteAnswer,
+  RouteChange,
+  RouteQuery,
+  RoutesRequest,
+  RouteTable,
+} from "../../model/route.ts";
 import { subjects } from "../../model/wire.ts";
 import type { Observed } from "../../scheduler/observed.ts";
 import type { Snapshot } from "../../scheduler/snapshot.ts";
@@ -14,7 +22,9 @@ const reminderMs = 5_000;
 /**
  * The gateways' route table, changed app by app and published as it changes. A gateway that
  * asks before `open` waits for its answer: until the nodes have reported, a table would take
- * away running instances that control has merely not seen yet.
+ * away running instances that control has merely not seen yet. It holds the apps of the snapshot;
+ * a gateway that has a request for another asks by the host, and keeps what it learns: an app
+ * that changes is in the snapshot, and published.
  */
 export class RoutePublisher {
   readonly #wire: Wire;
@@ -23,7 +33,9 @@ export class RoutePublisher {
   readonly #epoch: string;
   readonly #unseal: (sealed: string) => string;
   readonly #routes = new Map<string, AppRoute>();
-  readonly #responder: Subscription;
+  readonly #responders: readonly Subscription[];
+  readonly #load: (apps: readonly string[]) => Promise<void>;
+  readonly #candidatesFor: (host: string) => Promise<readonly string[]>;
   readonly #reminder: Timer;
   readonly #opened: Promise<void>;
   #markOpened: () => void = () => {};
@@ -31,26 +43,42 @@ export class RoutePublisher {
   #certificates: readonly Certificate[] = [];
   #revision = 0;
 
-  /** `epoch` is new for each life of a publisher. */
+  /**
+   * `epoch` is new for each life of a publisher. `load` reads apps into the snapshot and calls
+   * `update`; `candidatesFor` names those that may have a host. Both reject when they cannot.
+   */
   constructor(
     wire: Wire,
     clock: Clock,
     epoch: string,
     domain: string,
     unseal: (sealed: string) => string,
+    load: (apps: readonly string[]) => Promise<void>,
+    candidatesFor: (host: string) => Promise<readonly string[]>,
   ) {
     this.#wire = wire;
     this.#domain = domain;
-
+    this.#load = load;
+    this.#candidatesFor = candidatesFor;
     this.#epoch = epoch;
     this.#unseal = unseal;
     this.#opened = new Promise((resolve) => {
       this.#markOpened = resolve;
     });
-    this.#responder = wire.respond(subjects.routesSnapshot, async () => {
-      await this.#opened;
-      return this.#table() as unknown as Json;
-    });
+    this.#responders = [
+      wire.respond(subjects.routesSnapshot, async (payload) => {
+        await this.#opened;
+        // Gateways outlive lode: one of an earlier version asks with null.
+        const request = payload as unknown as RoutesRequest | null;
+        await this.#load(request?.keep ?? []);
+        return this.#table() as unknown as Json;
+      }),
+      wire.respond(subjects.routesFind, async (payload) => {
+        await this.#opened;
+        const { host } = payload as unknown as RouteQuery;
+        return (await this.#find(host)) as unknown as Json;
+      }),
+    ];
     this.#reminder = clock.every(reminderMs, () => this.#remind());
   }
 
@@ -64,7 +92,7 @@ export class RoutePublisher {
   }
 
   close(): void {
-    this.#responder.cancel();
+    for (const responder of this.#responders) responder.cancel();
     this.#reminder.cancel();
   }
 
@@ -86,6 +114,14 @@ export class RoutePublisher {
     if (Object.keys(changed).length > 0) this.#publish(changed, null);
   }
 
+  /** They are not in the snapshot any more; what gateways know of them stays true. */
+  forget(apps: Iterable<string>): void {
+    for (const key of apps) {
+      this.#routes.delete(key);
+      this.#columns.keep(key, []);
+    }
+  }
+
   setCertificates(snapshot: Snapshot): void {
     this.#certificates = [...snapshot.certificates.values()].map(({ value }) => ({
       hosts: value.hosts,
@@ -93,6 +129,17 @@ export class RoutePublisher {
       privateKey: this.#unseal(value.privateKey),
     }));
     this.#publish({}, this.#certificates);
+  }
+
+  async #find(host: string): Promise<RouteAnswer> {
+    const candidates = await this.#candidatesFor(host);
+    await this.#load(candidates);
+    const at = { epoch: this.#epoch, revision: this.#revision };
+    for (const key of candidates) {
+      const route = this.#routes.get(key);
+      if (route?.hosts.includes(host)) return { ...at, found: { key, route } };
+    }
+    return { ...at, found: null };
   }
 
   #replace(key: string, after: AppRoute | null): void {

@@ -1,6 +1,7 @@
 import { ok, type Result } from "../../base/result.ts";
 import type { Timestamp } from "../../base/time.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
+import type { AppState } from "../routing/app.ts";
 import type { Router } from "../routing/router.ts";
 import { buildRequestHead, buildResponseHead, isUnchanged } from "./build.ts";
 import { ChunkedDecoder } from "./chunked.ts";
@@ -10,7 +11,7 @@ import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";
 import { HeadReader } from "./head-reader.ts";
 import { addressOf, type ByteSocket, Output } from "./output.ts";
-import { makePage, pageHead } from "./pages.ts";
+import { makePage, pageHead, type UnroutedStatus, unroutedCause } from "./pages.ts";
 import { type RequestFacts, readRequest } from "./request.ts";
 import type { ResponseFacts } from "./response.ts";
 import type { Trailers } from "./upstream.ts";
@@ -28,7 +29,8 @@ const nothing = Buffer.alloc(0);
 /**
  * A client's HTTP/1 connection; requests on it are served one after the other:
  *
- *   idle ─→ head ─→ exchange (body in, response out) ─→ idle
+ *   idle ─→ head ⇄ looking (for an app not known here)
+ *             │ └─→ exchange (body in, response out) ─→ idle
  *             │         ├─→ tunnel ─→ closed
  *             └─────────┴─→ lingering (answered, reads what still comes) ─→ closed
  *
@@ -62,6 +64,8 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private closesAfter = false;
   private recodes = false;
   private tunnel = false;
+  /** The request's host is being looked up. */
+  private looking = false;
   private requests = 0;
   private lingering = false;
   private lingeredBytes = 0;
@@ -96,7 +100,8 @@ export class Http1Client implements ExchangeClient, Deadlined {
 
   /** Between requests, with nothing begun: can be closed without loss. */
   get idle(): boolean {
-    return this.exchange === null && !this.reader.begun && this.input === null;
+    const isWaiting = this.exchange === null && !this.looking;
+    return isWaiting && !this.reader.begun && this.input === null;
   }
 
   // ——— from the socket
@@ -134,7 +139,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
       this.exchange?.endTunnel();
       return;
     }
-    if (this.exchange !== null) return this.close();
+    if (this.exchange !== null || this.looking) return this.close();
     this.gone();
     this.socket.end();
   }
@@ -175,6 +180,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
 
   /** True: go on with the input that is left. */
   private step(): boolean {
+    if (this.looking) return false;
     // A client that does not read its answers gets no further ones.
     if (this.exchange === null) return this.output.empty && this.readHead();
     if (this.tunnel) return this.feedTunnel(this.exchange);
@@ -202,6 +208,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.inputStart = parser.end;
     this.inputEnd = reader.length;
     const begun = this.beginRequest(parser, buffer);
+    if (this.looking) return false;
     reader.release();
     if (!begun.ok) {
       const { status, cause } = faultAnswers[begun.error];
@@ -212,7 +219,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     return true;
   }
 
-  /** Null: answered already. */
+  /** Null: answered already, or `looking`. */
   private beginRequest(parser: HeadParser, buffer: Buffer): Result<Exchange | null, RequestFault> {
     const read = readRequest(parser, buffer);
     if (!read.ok) return read;
@@ -233,13 +240,40 @@ export class Http1Client implements ExchangeClient, Deadlined {
     const id = this.context.nextRequestId();
     const app = this.router.find(facts.host);
     const covered = this.tls === null || this.tls.covers(facts.host);
-    if (app === null || !covered) {
-      this.answerUnrouted(facts, id, covered);
-      return ok(null);
-    }
+    if (!covered) this.answerUnrouted(facts, id, 421);
+    else if (app === null) this.lookUp(parser, buffer, facts, id).catch(this.context.report);
+    else return ok(this.beginExchange(app, parser, buffer, facts, id));
+    return ok(null);
+  }
+
+  private async lookUp(
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: RequestFacts,
+    id: string,
+  ): Promise<void> {
+    this.looking = true;
+    this.ownDeadlineAt = Number.POSITIVE_INFINITY;
+    const found = await this.router.lookUp(facts.host);
+    if (this.closed) return;
+    this.looking = false;
+    if (found.kind === "app") this.beginExchange(found.app, parser, buffer, facts, id);
+    else this.answerUnrouted(facts, id, found.kind === "absent" ? 404 : 503);
+    this.reader.release();
+    this.exchange?.start();
+    this.run();
+  }
+
+  private beginExchange(
+    app: AppState,
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: RequestFacts,
+    id: string,
+  ): Exchange {
     const own = `X-Forwarded-Host: ${facts.authority}\r\nX-Request-Id: ${id}\r\n`;
     const added = this.forwardedLines + own;
-    this.exchange = new Exchange(this.context, this, app, {
+    const exchange = new Exchange(this.context, this, app, {
       id,
       method: facts.method,
       host: facts.host,
@@ -254,7 +288,8 @@ export class Http1Client implements ExchangeClient, Deadlined {
       head: buildRequestHead(parser, buffer, facts, added),
       startedAt: this.context.clock.now(),
     });
-    return ok(this.exchange);
+    this.exchange = exchange;
+    return exchange;
   }
 
   private feedTunnel(exchange: Exchange): boolean {
@@ -413,12 +448,10 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.linger();
   }
 
-  private answerUnrouted(facts: RequestFacts, id: string, covered: boolean): void {
+  private answerUnrouted(facts: RequestFacts, id: string, status: UnroutedStatus): void {
     if (!this.bodyDone) this.closesAfter = true;
-    const [status, cause] = covered
-      ? ([404, `No app is served at ${facts.host}.`] as const)
-      : ([421, `This connection's certificate is not for ${facts.host}. Connect anew.`] as const);
-    const bytesOut = this.writePage(status, cause, id, null);
+    const cause = unroutedCause(status, facts.host);
+    const bytesOut = this.writePage(status, cause, id, status === 503 ? 1 : null);
     logUnplaced(this.context, this, id, facts, status, bytesOut);
     if (this.closesAfter) this.linger();
     else this.ownDeadlineAt = this.context.clock.now() + this.context.limits.idleMs;

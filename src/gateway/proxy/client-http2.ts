@@ -2,13 +2,14 @@ import http2 from "node:http2";
 import { Duplex } from "node:stream";
 import type { Timestamp } from "../../base/time.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
+import type { AppState } from "../routing/app.ts";
 import type { Router } from "../routing/router.ts";
 import { eachResponseField } from "./build.ts";
 import type { TlsFacts } from "./client-http1.ts";
 import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import type { HeadParser } from "./head.ts";
 import { addressOf, type ByteSocket, Output } from "./output.ts";
-import { makePage } from "./pages.ts";
+import { makePage, unroutedCause } from "./pages.ts";
 import { type Http2Request, readHttp2Request } from "./request-http2.ts";
 import type { ResponseFacts } from "./response.ts";
 import type { Trailers } from "./upstream.ts";
@@ -253,7 +254,7 @@ class Http2Client implements ExchangeClient {
   }
 
   begin(headers: http2.IncomingHttpHeaders, ended: boolean): void {
-    const { session, context, stream } = this;
+    const { session, context } = this;
     const id = context.nextRequestId();
     const webSocketKey = Buffer.from(context.random.token(16)).toString("base64");
     const added = { address: this.address, requestId: id, webSocketKey };
@@ -262,11 +263,37 @@ class Http2Client implements ExchangeClient {
     const request = read.value;
     this.request = request;
     if (!session.tls.covers(request.host)) {
-      const cause = `This connection's certificate is not for ${request.host}. Connect anew.`;
-      return this.answer(421, cause, id);
+      return this.answer(421, unroutedCause(421, request.host), id);
     }
     const app = session.router.find(request.host);
-    if (app === null) return this.answer(404, `No app is served at ${request.host}.`, id);
+    if (app !== null) this.beginExchange(app, headers, ended, request, id);
+    else this.lookUp(headers, ended, request, id).catch(context.report);
+  }
+
+  private async lookUp(
+    headers: http2.IncomingHttpHeaders,
+    ended: boolean,
+    request: Http2Request,
+    id: string,
+  ): Promise<void> {
+    const { host } = request;
+    const found = await this.session.router.lookUp(host);
+    if (this.stream.destroyed) return;
+    if (found.kind === "app") this.beginExchange(found.app, headers, ended, request, id);
+    else {
+      const status = found.kind === "absent" ? 404 : 503;
+      this.answer(status, unroutedCause(status, host), id);
+    }
+  }
+
+  private beginExchange(
+    app: AppState,
+    headers: http2.IncomingHttpHeaders,
+    ended: boolean,
+    request: Http2Request,
+    id: string,
+  ): void {
+    const { context, stream } = this;
     this.bodyDone = request.framing === "none";
     this.bodyRemaining = request.contentLength;
     this.exchange = new Exchange(context, this, app, {

@@ -72,6 +72,8 @@ export class InstanceState implements Candidate, Member {
 
   update(route: RouteInstance): void {
     this.node = route.node;
+    // Of an app that slept it may be another one now; what is in flight is counted where it began.
+    if (this.inFlight === 0) this.column = route.column;
     this.speed = Math.max(0.01, route.cores);
     const before = this.endpoint;
     this.route = route.state;
@@ -82,6 +84,11 @@ export class InstanceState implements Candidate, Member {
       this.connected();
     }
     this.wakeRefused = null;
+  }
+
+  /** It is awake, as far as known, or on its way. */
+  get isBusy(): boolean {
+    return this.inFlight > 0 || this.waking || this.route.kind !== "asleep" || this.woken !== null;
   }
 
   /** Where it can be reached, as far as known. */

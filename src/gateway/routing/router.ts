@@ -1,11 +1,19 @@
+import type { Result } from "../../base/result.ts";
 import type { Timestamp } from "../../base/time.ts";
 import type { InstanceId } from "../../model/names.ts";
-import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
+import type {
+  AppRoute,
+  Certificate,
+  RouteAnswer,
+  RouteChange,
+  RouteTable,
+} from "../../model/route.ts";
 import type { GatewayLoad } from "../../model/wire.ts";
 import type { GatewayContext } from "../context.ts";
 import type { LoadTable } from "../load/table.ts";
 import { Traffic } from "../metrics/traffic.ts";
 import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
+import { type Found, type KnownRoutes, RouteFinder } from "./finder.ts";
 import type { InstanceState } from "./instance.ts";
 
 /** What a host name leads to: the state of an app is made at its first request. */
@@ -13,10 +21,18 @@ interface Entry {
   readonly key: string;
   route: AppRoute;
   state: AppState | null;
+  /** It had a request since `forgetUnused` last came by. */
+  used: boolean;
 }
 
-/** The route table as this gateway holds it; a host is found in one look-up. */
-export class Router implements AppHost {
+/** Apps that are known before those without a request are forgotten. */
+const appsMax = 4096;
+
+/**
+ * The route table as this gateway holds it: apps that are awake or were asked for here. Others
+ * are looked up by their host at their first request; one that is known is found at once.
+ */
+export class Router implements AppHost, KnownRoutes {
   readonly context: GatewayContext;
   readonly table: LoadTable;
   readonly traffic = new Traffic();
@@ -33,26 +49,51 @@ export class Router implements AppHost {
   private readonly changed = new Set<InstanceState>();
   private readonly holding = new Set<AppState>();
   private readonly wakeInstance: (instance: InstanceState) => Promise<WakeAnswer>;
+  private readonly finder: RouteFinder;
 
   constructor(
     context: GatewayContext,
     table: LoadTable,
     wake: (instance: InstanceState) => Promise<WakeAnswer>,
+    ask: (host: string) => Promise<Result<RouteAnswer, string>>,
   ) {
     this.context = context;
     this.table = table;
     this.wakeInstance = wake;
+    this.finder = new RouteFinder(context, this, ask);
   }
 
-  /** Null: no app is served at this host. */
+  /** Null: not known here, `lookUp` finds out. */
   find(host: string): AppState | null {
     const entry = this.hosts.get(host);
     if (entry === undefined) return null;
+    entry.used = true;
+    return this.stateOf(entry);
+  }
+
+  private stateOf(entry: Entry): AppState {
     if (entry.state === null) {
       entry.state = new AppState(this, entry.key, entry.route);
       this.traffic.know(entry.state);
     }
     return entry.state;
+  }
+
+  lookUp(host: string): Promise<Found> {
+    return this.finder.find(host);
+  }
+
+  /** Takes an app that was looked up. */
+  learn(key: string, route: AppRoute): AppState {
+    this.applyApp(key, route);
+    const entry = this.entries.get(key) as Entry;
+    entry.used = true;
+    return this.stateOf(entry);
+  }
+
+  /** Apps whose requests are under way: a new table must have them. */
+  get busy(): readonly string[] {
+    return [...this.entries.values()].filter(({ state }) => state?.isBusy === true).map(keyOf);
   }
 
   applySnapshot(table: RouteTable): void {
@@ -90,17 +131,36 @@ export class Router implements AppHost {
       }
       this.forgetQuiesced(known.route, route);
     }
+    if (route !== null) this.forgetQuiesced(route, route);
     if (route === null) {
       this.entries.delete(key);
       known?.state?.update(null);
       if (known?.state != null) this.traffic.forget(known.state);
       return;
     }
-    const entry = known ?? { key, route, state: null };
+    const entry = known ?? { key, route, state: null, used: true };
     entry.route = route;
     this.entries.set(key, entry);
-    for (const host of route.hosts) this.hosts.set(host, entry);
+    for (const host of route.hosts) {
+      this.hosts.set(host, entry);
+      this.finder.appeared(host);
+    }
     entry.state?.update(route);
+    if (this.entries.size > appsMax) this.forgetUnused();
+  }
+
+  /**
+   * Half of the places become free, if so many have nothing under way: first those without a
+   * request since the last time, in the order in which they came.
+   */
+  private forgetUnused(): void {
+    for (const isLenient of [true, false]) {
+      for (const [key, entry] of this.entries) {
+        if (this.entries.size <= appsMax / 2) return;
+        if (entry.state?.isBusy === true || (isLenient && entry.used)) entry.used = false;
+        else this.applyApp(key, null);
+      }
+    }
   }
 
   /** An instance that the table no longer calls running needs no mark to be left alone. */
@@ -168,6 +228,10 @@ export class Router implements AppHost {
     }
     return { instances, held };
   }
+}
+
+function keyOf(entry: Entry): string {
+  return entry.key;
 }
 
 /** Below this nobody hurries; from there on each doubling is told at once. */

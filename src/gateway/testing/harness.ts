@@ -8,7 +8,15 @@ import { systemClock, systemRandom } from "../../fabric/system.ts";
 import type { Wire } from "../../fabric/wire.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { AppName, InstanceId, NodeName, ProjectName } from "../../model/names.ts";
-import type { AppRoute, Certificate, RouteInstance, RouteTable } from "../../model/route.ts";
+import type {
+  AppRoute,
+  Certificate,
+  RouteAnswer,
+  RouteInstance,
+  RouteQuery,
+  RoutesRequest,
+  RouteTable,
+} from "../../model/route.ts";
 import { subjects, type WakeReply } from "../../model/wire.ts";
 import { type Gateway, startGateway } from "../gateway.ts";
 import type { GatewayLimits } from "../limits.ts";
@@ -200,6 +208,11 @@ export interface Rig {
   setCertificates(certificates: readonly Certificate[]): void;
   /** Answers wake requests from now on; a second call replaces the first. */
   onWake(handler: (instance: InstanceId) => Promise<WakeReply>): void;
+  /** Answers look-ups from now on; null: the table does. */
+  onLookUp(handler: ((host: string) => Promise<RouteAnswer["found"]>) | null): void;
+  onSnapshot(handler: (keep: readonly string[]) => void): void;
+  /** As after a restart of the publisher. */
+  newEpoch(): void;
   close(): Promise<void>;
 }
 
@@ -219,7 +232,29 @@ export async function startRig(
     apps: { ...apps },
     certificates: options.certificates ?? [],
   };
-  wire.respond(subjects.routesSnapshot, async () => table as never);
+  const lookInTable = async (host: string): Promise<RouteAnswer["found"]> => {
+    const [key, route] =
+      Object.entries(table.apps).find(([, { hosts }]) => hosts.includes(host)) ?? [];
+    return key === undefined || route === undefined ? null : { key, route };
+  };
+  let look = lookInTable;
+  const looked = new Map<string, AppRoute>();
+  let onSnapshot: (keep: readonly string[]) => void = () => {};
+  wire.respond(subjects.routesSnapshot, async (payload) => {
+    const { keep } = payload as unknown as RoutesRequest;
+    onSnapshot(keep);
+    const kept = keep.flatMap((key) => {
+      const route = looked.get(key);
+      return route === undefined ? [] : [[key, route] as const];
+    });
+    return { ...table, apps: { ...table.apps, ...Object.fromEntries(kept) } } as never;
+  });
+  wire.respond(subjects.routesFind, async (payload) => {
+    const { host } = payload as unknown as RouteQuery;
+    const found = await look(host);
+    if (found !== null) looked.set(found.key, found.route);
+    return { epoch: table.epoch, revision: table.revision, found } as never;
+  });
   const loadTablePath = join(directory, "load.table");
   createLoadTable(loadTablePath, 2);
   const plain = listenOnLoopback();
@@ -271,6 +306,16 @@ export async function startRig(
         const { instance } = payload as unknown as { instance: InstanceId };
         return (await handler(instance)) as never;
       });
+    },
+    onLookUp(handler) {
+      look = handler ?? lookInTable;
+    },
+    onSnapshot(handler) {
+      onSnapshot = handler;
+    },
+    newEpoch() {
+      table = { ...table, epoch: `${table.epoch}+` };
+      publish({}, {});
     },
     async close() {
       await gateway.close();

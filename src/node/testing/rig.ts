@@ -120,6 +120,7 @@ export async function openHost(paths: CloudPaths) {
 export function openAgent(
   cloud: Omit<Cloud, "agent" | "cgroups" | "restart">,
   { cgroups, network, sandbox, exits }: Awaited<ReturnType<typeof openHost>>,
+  bedMs = 30_000,
 ): Agent {
   const { paths, ledger, wire, blobs, uidBase } = cloud;
   return createAgent({
@@ -129,10 +130,11 @@ export function openAgent(
     openSecret: (sealed) => sealed.replace("sealed:", ""),
     gateways: () => cloud.gateways,
     graceMs: 2000,
+    bedMs,
   });
 }
 
-export async function startCloud(): Promise<Cloud> {
+export async function startCloud(bedMs?: number): Promise<Cloud> {
   const paths = newPaths();
   const parts = {
     ...{ ...memoryRecords(), paths, wire: createMemoryWire(), uidBase: newUidBase() },
@@ -142,12 +144,12 @@ export async function startCloud(): Promise<Cloud> {
   const cloud: Cloud = {
     ...parts,
     cgroups: () => host.cgroups,
-    agent: openAgent(parts, host),
+    agent: openAgent(parts, host, bedMs),
     async restart() {
       await cloud.agent.close();
       await host.close();
       host = await openHost(paths);
-      cloud.agent = openAgent(parts, host);
+      cloud.agent = openAgent(parts, host, bedMs);
       must(await cloud.agent.start());
     },
   };
@@ -267,7 +269,11 @@ export async function unassign(cloud: Records, { instance }: Assignment): Promis
 }
 
 export async function report(cloud: Cloud): Promise<NodeReport> {
-  const reply = await cloud.wire.request(subjects.nodeReport(node), null, { timeoutMs: 2000 });
+  const reply = await cloud.wire.request(
+    subjects.nodeReport(node),
+    { also: [] },
+    { timeoutMs: 2000 },
+  );
   return must(reply) as unknown as NodeReport;
 }
 
