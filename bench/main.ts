@@ -11,6 +11,7 @@ import { coldStart } from "./sections/coldStart.ts";
 import { deployToServing } from "./sections/deploy.ts";
 import { ownIdle } from "./sections/idle.ts";
 import { idleMemory, readyMemory } from "./sections/memory.ts";
+import { sleepingApps } from "./sections/sleeping.ts";
 import { thaw } from "./sections/thaw.ts";
 import { warmRequests } from "./sections/warm.ts";
 
@@ -19,6 +20,7 @@ const chosen = process.argv.slice(2).filter((argument) => !argument.startsWith("
 const rounds = quick ? 5 : 25;
 const apps = quick ? 10 : 300;
 const containers = quick ? 2 : 20;
+const sleepers = quick ? [10, 1000] : [10, 1000, 10_000, 100_000];
 
 const questions: readonly (readonly [string, (peers: Peers) => Promise<readonly Section[]>])[] = [
   ["cold", async (peers) => [await coldStart(peers, 2 * rounds)]],
@@ -29,6 +31,7 @@ const questions: readonly (readonly [string, (peers: Peers) => Promise<readonly 
   ["idle", async (peers) => await ownIdle(peers, rounds, "a few apps")],
   ["memory", async (peers) => [await idleMemory(peers, apps, containers)]],
   ["idle", async (peers) => await ownIdle(peers, rounds, `${apps} apps`)],
+  ["sleeping", async () => await sleepingApps(sleepers, quick ? 3 : 10)],
 ];
 
 const [loadBefore = 0] = loadavg();

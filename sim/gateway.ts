@@ -1,6 +1,12 @@
 import type { Json } from "../src/base/json.ts";
 import type { Subscription, Wire } from "../src/fabric/wire.ts";
-import type { AppRoute, RouteChange, RouteTable } from "../src/model/route.ts";
+import type {
+  AppRoute,
+  RouteAnswer,
+  RouteChange,
+  RouteQuery,
+  RouteTable,
+} from "../src/model/route.ts";
 import { subjects } from "../src/model/wire.ts";
 
 /** The routes as a gateway has them: a snapshot, then changes; another epoch or a gap: again. */
@@ -39,7 +45,15 @@ export class FakeGateway {
       else apps[key] = route;
     }
     const certificates = change.certificates ?? table.certificates;
-    this.table = { epoch: change.epoch, revision: change.to, apps, certificates };
+    const costs = [...table.costs, ...change.costs];
+    this.table = { epoch: change.epoch, revision: change.to, apps, certificates, costs };
+  }
+
+  /** What a gateway does for the first request to a host that it does not know. */
+  async find(host: string): Promise<RouteAnswer["found"]> {
+    const query: RouteQuery = { host };
+    const reply = await this.#wire.request(subjects.routesFind, { ...query }, { timeoutMs: 1_000 });
+    return reply.ok ? (reply.value as unknown as RouteAnswer).found : null;
   }
 
   async #ask(): Promise<void> {
@@ -52,7 +66,7 @@ export class FakeGateway {
   }
 
   #request(): ReturnType<Wire["request"]> {
-    const payload: Json = null;
+    const payload: Json = { keep: [] };
     return this.#wire.request(subjects.routesSnapshot, payload, { timeoutMs: 1_000 });
   }
 }

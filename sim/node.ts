@@ -16,7 +16,9 @@ import {
   type LogsRequest,
   type NodeChange,
   type NodeReport,
+  type ReportRequest,
   type SleepRequest,
+  type StatusesRequest,
   subjects,
   type WakeReply,
   type WakeRequest,
@@ -223,7 +225,12 @@ export class FakeNode {
       const handler = async (payload: Json) => answer(payload as unknown as Request) as Json;
       this.#subscriptions.push(wire.respond(subject, handler));
     };
-    respond(subjects.nodeReport(name), () => this.#report());
+    respond<ReportRequest>(subjects.nodeReport(name), ({ also }) => this.#report(also));
+    respond<StatusesRequest>(subjects.nodeStatuses(name), ({ instances }) => ({
+      epoch: this.#epoch,
+      sequence: this.#sequence,
+      statuses: instances.flatMap((instance) => this.machine.get(instance)?.status ?? []),
+    }));
     respond<WakeRequest>(subjects.nodeWake(name), ({ instance }) => this.#wake(instance));
     respond<SleepRequest>(subjects.nodeSleep(name), ({ instances }) => ({
       asleep: instances.filter((instance) => this.#sleep(instance)),
@@ -231,9 +238,12 @@ export class FakeNode {
     respond<LogsRequest>(subjects.nodeLogs(name), (request) => ({ lines: this.#logs(request) }));
   }
 
-  #report(): NodeReport {
+  /** As a real one, it names what sleeps only when asked. */
+  #report(also: readonly InstanceId[]): NodeReport {
     const { name, clock } = this.#options;
-    const instances = [...this.machine.values()].map(({ status }) => status);
+    const instances = [...this.machine.values()]
+      .map(({ status }) => status)
+      .filter(({ instance, phase }) => phase.state !== "asleep" || also.includes(instance));
     return { node: name, epoch: this.#epoch, sequence: this.#sequence, at: clock.now(), instances };
   }
 

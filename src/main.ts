@@ -28,7 +28,7 @@ const gatewayPermissions = {
     "costs.learned",
     "costs.wanted",
   ],
-  request: ["routes.snapshot", "node.*.wake"],
+  request: ["routes.snapshot", "routes.find", "node.*.wake"],
   respond: ["gateway.*.quiesce"],
 };
 

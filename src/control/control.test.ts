@@ -3,8 +3,8 @@ import { helloFiles, procfile, World, type WorldOptions } from "../../sim/world.
 import type { Result } from "../base/result.ts";
 import type { Assignment, InstanceStatus } from "../model/instance.ts";
 import { keys } from "../model/keys.ts";
-import { defaultProject, type ProcessType } from "../model/names.ts";
-import { type DeploymentEvent, type LogLine, subjects } from "../model/wire.ts";
+import { defaultProject, type NodeName, type ProcessType } from "../model/names.ts";
+import { type AppCosts, type DeploymentEvent, type LogLine, subjects } from "../model/wire.ts";
 
 const actor = { id: "tester" };
 const web = "web" as ProcessType;
@@ -409,11 +409,113 @@ test("lists are paged in order", async () => {
   expect(refused(await operations.listApps(defaultProject, { after: null, limit: 0 })).code).toBe(
     "invalid",
   );
-  expect(must(await operations.listInstances(defaultProject, null)).length).toBe(4);
+  const all = await operations.listInstances(defaultProject, { after: null, limit: 100 });
+  expect(must(all).items.length).toBe(4);
   expect(must(await operations.status())).toMatchObject({
     apps: 4,
     instances: 4,
     nodes: [{ name: "n1", alive: true }],
+  });
+});
+
+test("what sleeps leaves memory, and is there again for whoever looks", async () => {
+  await makeWorld();
+  const { operations } = world.control;
+  for (const app of ["one", "two", "busy"]) await deployed(app);
+  for (const app of ["one", "two"]) {
+    must(await operations.scale(world.ref(app), { [web]: 0 }, actor));
+    await world.until(`${app} sleeps`, async () => (await view(app)).state === "asleep");
+  }
+  const tableOf = async () => {
+    const reply = world.wire.request(subjects.routesSnapshot, { keep: [] }, { timeoutMs: 1_000 });
+    await world.clock.run(1);
+    return Object.keys((must(await reply) as { apps: object }).apps);
+  };
+  const asleep = async () => {
+    const families = must(await operations.metrics());
+    const { samples = [] } = families.find(({ name }) => name === "lode_app_instances") ?? {};
+    return samples.find(({ labels }) => labels["state"] === "asleep")?.value;
+  };
+  await world.until("they left", async () => (await tableOf()).length === 1);
+  expect(await tableOf()).toEqual(["default/busy"]);
+  expect(await asleep()).toBe(2);
+  expect(must(await operations.status())).toMatchObject({ apps: 3, instances: 3 });
+  const page = must(await operations.listApps(defaultProject, { after: null, limit: 10 }));
+  expect(page.items.map(({ name, state }) => `${name} ${state}`)).toEqual([
+    ...["busy serving", "one asleep", "two asleep"],
+  ]);
+  const listed = must(await operations.listInstances(defaultProject, { after: null, limit: 10 }));
+  const states = listed.items.map(({ app, phase }) => `${app} ${phase.state}`);
+  expect(states.sort()).toEqual(["busy running", "one asleep", "two asleep"]);
+  // A glance keeps nothing.
+  expect(await tableOf()).toEqual(["default/busy"]);
+
+  const found = await world.gateway.find("one.localhost");
+  expect(found?.key).toBe("default/one");
+  expect(found?.route.instances.map(({ state }) => state.kind)).toEqual(["asleep"]);
+  expect(await world.gateway.find("nobody.localhost")).toBeNull();
+  const [{ instance = "" } = {}] = found?.route.instances ?? [];
+  await world.wire.request(subjects.nodeWake("n1" as NodeName), { instance }, { timeoutMs: 100 });
+  await world.until("the gateways know that it runs", () => {
+    const route = world.gateway.routeOf("default/one");
+    return route?.instances[0]?.state.kind === "running";
+  });
+
+  // One that is cold is deployed, scaled and removed as any other.
+  expect(await tableOf()).not.toContain("default/two");
+  await deployed("two", { "app.ts": "export default { fetch: () => new Response('2') };" });
+  await world.killControl();
+  await serves("two", 2);
+  must(await world.control.operations.removeApp(world.ref("two"), actor));
+  expect(must(await world.control.operations.status()).apps).toBe(2);
+  expect(await world.gateway.find("two.localhost")).toBeNull();
+});
+
+test("what is known of an app's costs outlives its sleep, but not its release", async () => {
+  await makeWorld();
+  const { operations } = world.control;
+  await deployed("one");
+  const app = "default/one";
+  const each = { costUs: 2000, requests: 9, confidence: 1, reported: false };
+  const costs: AppCosts = {
+    ...{ app, release: 1, gateway: "g0", row: 0, at: 1, idleUs: 0 },
+    ...{ classes: [{ name: "GET /", ...each }], meanUs: 2000, knownShare: 1, sure: true },
+  };
+  world.wire.publish(subjects.costs, { ...costs, app: "default/other" } as never);
+  world.wire.publish(subjects.costs, costs as never);
+  must(await operations.scale(world.ref("one"), { [web]: 0 }, actor));
+  await world.until("it left", async () => {
+    const state = (await view("one")).state;
+    await world.clock.run(60_000);
+    return state === "asleep";
+  });
+  const found = await world.gateway.find("one.localhost");
+  expect(found?.costs).toEqual(costs);
+  expect(world.gateway.table?.costs).toEqual([costs]);
+  expect(must(await operations.costs(world.ref("one"))).classes.length).toBe(1);
+  await deployed("one", { "app.ts": "export default { fetch: () => new Response('2') };" });
+  await serves("one", 2);
+  expect((await world.gateway.find("one.localhost"))?.costs).toBeNull();
+  expect(must(await operations.costs(world.ref("one"))).classes).toEqual([]);
+});
+
+test("a wish that was written just before control died is seen though its app sleeps", async () => {
+  await makeWorld();
+  const { operations } = world.control;
+  await deployed("one");
+  must(await operations.scale(world.ref("one"), { [web]: 0 }, actor));
+  await world.until("it sleeps", async () => (await view("one")).state === "asleep");
+  await world.control.close();
+  const key = keys.app(defaultProject, world.ref("one").app);
+  const { value } = must(await world.ledger.get(key)) ?? { value: "" };
+  const wish = JSON.stringify({ ...JSON.parse(value), counts: { [web]: 3 } });
+  must(
+    await world.ledger.transact({ conditions: [], writes: [{ kind: "put", key, value: wish }] }),
+  );
+  await world.killControl();
+  const prefix = keys.assignmentsOf("n1" as NodeName);
+  await world.until("three are assigned", async () => {
+    return must(await world.ledger.list(prefix)).entries.length === 3;
   });
 });
 

@@ -3,22 +3,23 @@ import type { Clock, Random } from "../base/time.ts";
 import type { Blobs } from "../fabric/blobs.ts";
 import type { Ledger, LedgerError } from "../fabric/ledger.ts";
 import type { Wire } from "../fabric/wire.ts";
+import { appKey } from "../model/keys.ts";
 import { Engine } from "./engine.ts";
 import { Meters } from "./metrics/meters.ts";
-import { AppNames } from "./operations/app-names.ts";
 import * as apps from "./operations/apps.ts";
 import * as certificates from "./operations/certificates.ts";
-import { type Context, type ControlSettings, fromBlobs } from "./operations/context.ts";
+import { type Context, type ControlSettings, fromBlobs, fromLedger } from "./operations/context.ts";
 import { costs } from "./operations/costs.ts";
 import { deploy, rollback } from "./operations/deploy.ts";
 import { setEnv, setSecrets } from "./operations/environment.ts";
+import * as instances from "./operations/instances.ts";
 import { KnownCosts } from "./operations/known-costs.ts";
 import { logs } from "./operations/logs.ts";
 import { metrics, top } from "./operations/observing.ts";
 import { exec, run } from "./operations/sessions.ts";
 import { scale, setLimits } from "./operations/sizing.ts";
 import { UidOffsets } from "./operations/uid-offsets.ts";
-import type { Operations } from "./operations.ts";
+import type { AppRef, Operations, Outcome } from "./operations.ts";
 import type { SecretBox } from "./secrets.ts";
 
 export type { ControlSettings } from "./operations/context.ts";
@@ -37,7 +38,7 @@ export interface ControlOptions {
 
 export interface Control {
   readonly operations: Operations;
-  /** Loads the hard state and begins to lead or follow; the nodes may come later. */
+  /** Begins to read the hard state, then to lead or follow; what is asked waits for that. */
   start(): Promise<Result<void, LedgerError>>;
   close(): Promise<void>;
 }
@@ -45,21 +46,19 @@ export interface Control {
 /** Decides for the pool: keeps its state, plans on the leader, and serves every operation. */
 export function createControl(options: ControlOptions): Control {
   const { ledger, wire, blobs, clock, random, secretBox, settings } = options;
+  const knownCosts = new KnownCosts(wire);
   const engine = new Engine({
     ...{ ledger, wire, clock, random, secretBox },
     domain: settings.domain,
     replica: settings.replica,
+    costsOf: (app, release) => knownCosts.of(app, release),
     onProblem: options.onProblem ?? (() => {}),
   });
   const meters = new Meters(wire, clock);
   const uidOffsets = new UidOffsets(ledger);
-  const appNames = new AppNames(engine.state);
-  const releaseOf = (app: string) =>
-    engine.state.snapshot.apps.get(app)?.app?.value.serving ?? null;
-  const knownCosts = new KnownCosts(wire, releaseOf);
   const context: Context = {
     ...{ ledger, wire, blobs, clock, random, secretBox, settings },
-    ...{ engine, uidOffsets, appNames, meters, knownCosts },
+    ...{ engine, uidOffsets, meters, knownCosts },
   };
   return {
     operations: operationsOf(context),
@@ -77,11 +76,24 @@ export function createControl(options: ControlOptions): Control {
 }
 
 function operationsOf(context: Context): Operations {
+  /** With the app's records in the snapshot, where it exists. */
+  async function of<Value>(
+    { project, app }: AppRef,
+    operation: () => Outcome<Value>,
+  ): Outcome<Value> {
+    const ready = await context.engine.ensure([appKey(project, app)]);
+    return ready.ok ? operation() : fromLedger(`reading ${app}`, ready.error);
+  }
+  /** With the snapshot read, which takes a while after a start. */
+  async function whole<Value>(operation: () => Outcome<Value>): Outcome<Value> {
+    await context.engine.state.indexed;
+    return operation();
+  }
   return {
-    status: () => apps.status(context),
+    status: () => whole(() => apps.status(context)),
     listApps: (project, page) => apps.listApps(context, project, page),
-    getApp: (ref) => apps.getApp(context, ref),
-    removeApp: (ref) => apps.removeApp(context, ref),
+    getApp: (ref) => of(ref, () => apps.getApp(context, ref)),
+    removeApp: (ref) => of(ref, () => apps.removeApp(context, ref)),
     async missingBlobs(digests) {
       const missing = await context.blobs.missing(digests);
       if (!missing.ok) return fromBlobs("looking for blobs", missing.error);
@@ -92,24 +104,27 @@ function operationsOf(context: Context): Operations {
       const stored = await context.blobs.put(digest, content);
       return stored.ok ? stored : fromBlobs(`storing blob ${digest}`, stored.error);
     },
-    deploy: (ref, request, actor) => deploy(context, ref, request, actor),
-    watchDeployment: (ref, release, signal) => apps.watchDeployment(context, ref, release, signal),
-    listReleases: (ref, page) => apps.listReleases(context, ref, page),
-    getRelease: (ref, release) => apps.getRelease(context, ref, release),
-    rollback: (ref, release, actor) => rollback(context, ref, release, actor),
-    setEnv: (ref, changes, actor) => setEnv(context, ref, changes, actor),
-    setSecrets: (ref, changes, actor) => setSecrets(context, ref, changes, actor),
-    scale: (ref, counts) => scale(context, ref, counts),
-    setLimits: (ref, limits) => setLimits(context, ref, limits),
-    listInstances: (project, app) => apps.listInstances(context, project, app),
-    top: (project, signal) => top(context, project, signal),
-    metrics: () => metrics(context),
-    costs: (ref) => costs(context, ref),
-    logs: (ref, query, signal) => logs(context, ref, query, signal),
-    exec: (ref, request) => exec(context, ref, request),
-    run: (ref, request) => run(context, ref, request),
-    setCertificate: (name, certificate) => certificates.setCertificate(context, name, certificate),
-    listCertificates: () => certificates.listCertificates(context),
-    removeCertificate: (name) => certificates.removeCertificate(context, name),
+    deploy: (ref, request, actor) => of(ref, () => deploy(context, ref, request, actor)),
+    watchDeployment: (ref, release, signal) =>
+      of(ref, () => apps.watchDeployment(context, ref, release, signal)),
+    listReleases: (ref, page) => of(ref, () => apps.listReleases(context, ref, page)),
+    getRelease: (ref, release) => of(ref, () => apps.getRelease(context, ref, release)),
+    rollback: (ref, release, actor) => of(ref, () => rollback(context, ref, release, actor)),
+    setEnv: (ref, changes, actor) => of(ref, () => setEnv(context, ref, changes, actor)),
+    setSecrets: (ref, changes, actor) => of(ref, () => setSecrets(context, ref, changes, actor)),
+    scale: (ref, counts) => of(ref, () => scale(context, ref, counts)),
+    setLimits: (ref, limits) => of(ref, () => setLimits(context, ref, limits)),
+    listInstances: (project, page) => whole(() => instances.listInstances(context, project, page)),
+    listAppInstances: (ref) => of(ref, () => instances.listAppInstances(context, ref)),
+    top: (project, signal) => whole(() => top(context, project, signal)),
+    metrics: () => whole(() => metrics(context)),
+    costs: (ref) => of(ref, () => costs(context, ref)),
+    logs: (ref, query, signal) => of(ref, () => logs(context, ref, query, signal)),
+    exec: (ref, request) => of(ref, () => exec(context, ref, request)),
+    run: (ref, request) => of(ref, () => run(context, ref, request)),
+    setCertificate: (name, certificate) =>
+      whole(() => certificates.setCertificate(context, name, certificate)),
+    listCertificates: () => whole(() => certificates.listCertificates(context)),
+    removeCertificate: (name) => whole(() => certificates.removeCertificate(context, name)),
   };
 }

@@ -1,19 +1,21 @@
+import type { Result } from "../base/result.ts";
 import type { Clock, Random, Timer, Timestamp } from "../base/time.ts";
-import type { Condition, Ledger, Write } from "../fabric/ledger.ts";
+import type { Condition, Ledger, LedgerError, Write } from "../fabric/ledger.ts";
 import type { Wire } from "../fabric/wire.ts";
 import type { Assignment } from "../model/instance.ts";
 import { keys } from "../model/keys.ts";
 import { defaultProject, type InstanceId } from "../model/names.ts";
 import type { Plan, PlannedWrite, Step } from "../scheduler/plan.ts";
 import { plan } from "../scheduler/planner.ts";
-import type { Snapshot } from "../scheduler/snapshot.ts";
+import { appOfHost, type HostClaim, type Snapshot } from "../scheduler/snapshot.ts";
 import { DeploymentJournals } from "./deployments/journals.ts";
-import { RoutePublisher } from "./routes/publisher.ts";
+import { RoutePublisher, type RouteSource } from "./routes/publisher.ts";
 import type { SecretBox } from "./secrets.ts";
 import { Demands } from "./state/demands.ts";
 import { HardState, type SnapshotChange } from "./state/hard-state.ts";
 import { Leadership } from "./state/leadership.ts";
 import { Observer } from "./state/observer.ts";
+import { Warmth } from "./state/warmth.ts";
 
 /** Routes wait for the reports of the pool's nodes, but not for ever: one may be dead. */
 const reportWaitMs = 15_000;
@@ -29,6 +31,7 @@ export interface EngineOptions {
   readonly secretBox: SecretBox;
   readonly domain: string;
   readonly replica: string;
+  readonly costsOf: RouteSource["costsOf"];
   readonly onProblem: (message: string) => void;
 }
 
@@ -40,12 +43,14 @@ export interface EngineOptions {
  *                                      └→ execute → its app is marked again
  *
  * The executor makes no choices and nobody waits for it: what could not be written is planned
- * again from what is there then.
+ * again from what is there then. An app that is not in the snapshot is read into it first, while
+ * the turns of others go on; one that sleeps and is not looked at leaves it again.
  */
 export class Engine {
   readonly state: HardState;
   readonly observer: Observer;
   readonly #demands: Demands;
+  readonly #warmth: Warmth;
   readonly journals: DeploymentJournals;
   readonly #options: EngineOptions;
   readonly #leadership: Leadership;
@@ -54,6 +59,8 @@ export class Engine {
   readonly #executing = new Set<string>();
   readonly #pending = new Map<string, readonly Assignment[]>();
   readonly #alarms = new Map<string, Timestamp>();
+  /** Apps that wait for something, by their last plan. */
+  readonly #blocked = new Set<string>();
   #routes: RoutePublisher | null = null;
   #alarm: { readonly at: Timestamp; readonly timer: Timer } | null = null;
   #turning = false;
@@ -62,14 +69,23 @@ export class Engine {
   constructor(options: EngineOptions) {
     const { ledger, wire, clock, replica } = options;
     this.#options = options;
-    this.state = new HardState(ledger, clock, (change) => this.#hardStateChanged(change));
+    this.state = new HardState(ledger, clock, options.domain, (change) =>
+      this.#hardStateChanged(change),
+    );
     this.observer = new Observer(
       wire,
       clock,
       (apps) => this.mark(apps),
-      () => this.markAll(),
+      (node) => {
+        this.#warmth.heard(node);
+        this.markAll();
+      },
     );
-    const ownerOf = (instance: InstanceId) => this.state.snapshot.owners.get(instance) ?? null;
+    this.#warmth = new Warmth(this.state, this.observer, clock, {
+      isBusy: (app) => this.#isBusy(app),
+      evicted: (apps) => this.#routes?.forget(apps),
+    });
+    const ownerOf = (instance: InstanceId) => this.state.ownerOf(instance);
     this.#demands = new Demands(wire, clock, ownerOf, (apps) => this.mark(apps));
     this.journals = new DeploymentJournals(wire, clock);
     this.#leadership = new Leadership(ledger, clock, replica, this.state, () =>
@@ -80,15 +96,15 @@ export class Engine {
   async start(): ReturnType<HardState["start"]> {
     this.observer.start();
     this.#demands.start();
-    const started = await this.state.start();
-    if (started.ok) await this.#leadership.review();
-    return started;
+    this.#warmth.start();
+    return this.state.start();
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     this.#alarm?.timer.cancel();
     this.#routes?.close();
+    this.#warmth.close();
     this.observer.close();
     this.#demands.close();
     this.journals.close();
@@ -103,8 +119,29 @@ export class Engine {
     queueMicrotask(() => this.#run());
   }
 
+  /** All that anybody looks at; the others are as they should be. */
   markAll(): void {
-    this.mark([...this.state.snapshot.apps.entries()].map(([key]) => key));
+    this.mark(this.#loaded());
+  }
+
+  /** Those of the apps that exist are in the snapshot, with what their nodes say of them. */
+  async ensure(apps: readonly string[]): Promise<Result<void, LedgerError>> {
+    const missing = apps.filter((key) => !this.#warmth.isWarm(key));
+    const warmed = await this.#warmth.warm(apps);
+    if (warmed.ok) this.mark(missing);
+    return warmed;
+  }
+
+  /** What `look` finds out about apps that need not stay in the snapshot. */
+  async glance<Value>(
+    apps: readonly string[],
+    look: () => Value,
+  ): Promise<Result<Value, LedgerError>> {
+    return this.#warmth.glance(apps, look);
+  }
+
+  #loaded(): readonly string[] {
+    return [...this.state.snapshot.apps.entries()].map(([key]) => key);
   }
 
   /**
@@ -131,29 +168,66 @@ export class Engine {
       this.observer.setMembers(new Set(pool.map(({ name }) => name)));
     }
     if (change.certificatesChanged) this.#routes?.setCertificates(this.state.snapshot);
+    this.mark(change.apps);
     if (change.nodesChanged) this.markAll();
-    else this.mark(change.apps);
   }
 
   #leadershipChanged(): void {
     this.#routes?.close();
     this.#routes = null;
     if (this.#leadership.fence === null || this.#closed) return;
-    const { wire, clock, random, domain, secretBox } = this.#options;
+    const { wire, clock, random, domain, secretBox, costsOf } = this.#options;
     const epoch = random.token(12);
-    const routes = new RoutePublisher(wire, clock, epoch, domain, (text) => secretBox.open(text));
+    const routes = new RoutePublisher(
+      ...([wire, clock, epoch, domain] as const),
+      (text) => secretBox.open(text),
+      {
+        load: (apps) => this.#readyForRoutes(routes, apps),
+        candidatesFor: (host) => this.#candidatesFor(host),
+        costsOf,
+      },
+    );
     this.#routes = routes;
     routes.setCertificates(this.state.snapshot);
     void this.#ensureDefaultProject();
-    void this.observer.heardAll(reportWaitMs).then(() => {
-      routes.update(
-        this.state.snapshot,
-        this.observer,
-        [...this.state.snapshot.apps.entries()].map(([key]) => key),
-      );
-      routes.open();
-    });
+    void this.#openRoutes(routes);
     this.markAll();
+  }
+
+  /** Once the nodes have said what is awake, and the records of that are read. */
+  async #openRoutes(routes: RoutePublisher): Promise<void> {
+    await this.observer.heardAll(reportWaitMs);
+    for (;;) {
+      const ready = await this.ensure([...this.observer.apps]);
+      if (this.#routes !== routes) return;
+      if (ready.ok) break;
+      this.#options.onProblem(ready.error.message);
+      await new Promise<void>((resolve) => this.#options.clock.after(ledgerRetryMs, resolve));
+    }
+    routes.update(this.state.snapshot, this.observer, this.#loaded());
+    routes.open();
+  }
+
+  async #readyForRoutes(routes: RoutePublisher, apps: readonly string[]): Promise<void> {
+    const ready = await this.ensure(apps);
+    if (!ready.ok) throw new Error(ready.error.message);
+    routes.update(this.state.snapshot, this.observer, apps);
+  }
+
+  /** The apps that a request to this host can be for: who claimed it, or has it by its name. */
+  async #candidatesFor(host: string): Promise<readonly string[]> {
+    const { ledger, domain } = this.#options;
+    const entry = await ledger.get(keys.host(host));
+    if (!entry.ok) throw new Error(entry.error.message);
+    const claim = entry.value === null ? null : (JSON.parse(entry.value.value) as HostClaim);
+    const named = appOfHost(host, domain);
+    return [...(claim === null ? [] : [`${claim.project}/${claim.app}`]), ...(named ?? [])];
+  }
+
+  /** Something of it is under way or waited for, so that it must stay in the snapshot. */
+  #isBusy(app: string): boolean {
+    const isAwaited = this.#alarms.has(app) || this.#blocked.has(app);
+    return isAwaited || this.#marked.has(app) || this.#executing.has(app);
   }
 
   #run(): void {
@@ -163,11 +237,29 @@ export class Engine {
       apps.push(key);
       this.#marked.delete(key);
     }
-    if (!this.#closed) this.#turn(apps);
+    if (!this.#closed) this.#turn(this.#warmOf(apps));
     this.#turning = false;
     if (this.#marked.size === 0 || this.#closed) return;
     this.#turning = true;
     this.#options.clock.after(0, () => this.#run());
+  }
+
+  /** The others are marked again when they are warm. */
+  #warmOf(apps: readonly string[]): readonly string[] {
+    const missing = apps.filter((key) => !this.#warmth.isWarm(key));
+    if (missing.length > 0) void this.#warmUp(missing);
+    return missing.length === 0 ? apps : apps.filter((key) => this.#warmth.isWarm(key));
+  }
+
+  async #warmUp(apps: readonly string[]): Promise<void> {
+    const warmed = await this.#warmth.warm(apps);
+    if (this.#closed) return;
+    if (warmed.ok) {
+      this.mark(apps);
+      return;
+    }
+    this.#options.onProblem(warmed.error.message);
+    this.#options.clock.after(ledgerRetryMs, () => this.mark(apps));
   }
 
   #turn(apps: readonly string[]): void {
@@ -237,7 +329,9 @@ export class Engine {
     for (const [key, at] of made.lookAgainAt) {
       if (at === null) this.#alarms.delete(key);
       else this.#alarms.set(key, at);
+      this.#blocked.delete(key);
     }
+    for (const { app } of made.blocked) this.#blocked.add(app);
     this.#setAlarm();
   }
 

@@ -233,7 +233,9 @@ export interface Operations {
     actor: Actor,
   ): Outcome<AppView>;
 
-  listInstances(project: ProjectName, app: AppName | null): Outcome<readonly InstanceView[]>;
+  /** By id; a page may have fewer than asked for, and even none, before the last. */
+  listInstances(project: ProjectName, page: PageRequest): Outcome<Page<InstanceView>>;
+  listAppInstances(ref: AppRef): Outcome<readonly InstanceView[]>;
   /** A frame about every second. */
   top(project: ProjectName, signal: AbortSignal): Outcome<AsyncIterable<TopFrame>>;
   /** Of all projects. */

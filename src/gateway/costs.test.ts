@@ -7,6 +7,7 @@ import { createMemoryWire } from "../fabric/memory/wire.ts";
 import type { InstanceId, NodeName } from "../model/names.ts";
 import { type AppCosts, type GatewayFinished, type NodeCpu, subjects } from "../model/wire.ts";
 import { CostLearning, type Counts } from "./costs/learning.ts";
+import { openLoadTable } from "./load/table.ts";
 import {
   appRoute,
   eventually,
@@ -91,6 +92,43 @@ test("an ORCA header is taken for the cost, and clients do not see it", async ()
   expect((await cut(1))?.classes).toEqual([
     { name: "GET /", count: 1, reportedCount: 1, reportedUs: 250_000 },
   ]);
+});
+
+test("what is known of an app's requests comes with its route", async () => {
+  const server = rawServer(() => {});
+  closers.push(server.close);
+  const rig = await startRig({});
+  closers.push(rig.close);
+  const routeTo = (name: string, column: number) =>
+    appRoute(name, [{ ...routeInstance(name, runningAt(tcp(server.port))), column }]);
+  const costsOf = (name: string, release: number): AppCosts => ({
+    ...{ app: `default/${name}`, release, gateway: "g1", row: 1, at: 1, idleUs: 0 },
+    classes: [{ name: "GET /", costUs: 50_000, requests: 9, confidence: 1, reported: false }],
+    ...{ meanUs: 50_000, knownShare: 1, sure: true },
+  });
+  const known = { found: costsOf("found", 1), outdated: costsOf("outdated", 2) };
+  rig.onLookUp(async (host) => {
+    const name = host === "found.test" ? "found" : "outdated";
+    const route = routeTo(name, name === "found" ? 1 : 2);
+    return { key: `default/${name}`, route, costs: known[name] };
+  });
+  rig.setApps({ "default/changed": routeTo("changed", 3) }, [costsOf("changed", 1)]);
+  const opened = openLoadTable(join(rig.directory, "load.table"), 1);
+  if (!opened.ok) throw new Error(opened.error);
+  const costOf = async (name: string, column: number) => {
+    const client = await RawClient.connect(rig.port);
+    closers.push(() => client.close());
+    client.send(`GET / HTTP/1.1\r\nHost: ${name}.test\r\n\r\n`);
+    const load = { count: 0, beganUs: 0, endedUs: 0, dear: 0 };
+    await eventually(() => {
+      opened.value.read(column, load);
+      return load.count === 1;
+    });
+    return load.beganUs;
+  };
+  expect(await costOf("found", 1)).toBe(50_000);
+  expect(await costOf("outdated", 2)).toBe(1000);
+  expect(await costOf("changed", 3)).toBe(50_000);
 });
 
 /** Gateways that count what one instance did, in virtual time. */

@@ -9,7 +9,7 @@ import { MetricsPublisher } from "./metrics/publisher.ts";
 import { ParserPool } from "./proxy/head-reader.ts";
 import { Listeners } from "./proxy/listener.ts";
 import { Router } from "./routing/router.ts";
-import { RouteSync, requestWake } from "./routing/sync.ts";
+import { RouteSync, requestRoute, requestWake } from "./routing/sync.ts";
 import { CertificateStore } from "./tls/certificates.ts";
 
 export interface GatewayOptions {
@@ -49,8 +49,11 @@ export function startGateway(options: GatewayOptions): Gateway {
   if (!table.ok) throw new Error(`cannot start gateway ${options.id}: ${table.error}`);
   const onProblem = options.onProblem ?? (() => {});
   const context = makeContext(options, limits, onProblem);
-  const router = new Router(context, table.value, (instance) =>
-    requestWake(options.wire, instance, limits.holdMs),
+  const router = new Router(
+    context,
+    table.value,
+    (instance) => requestWake(options.wire, instance, limits.holdMs),
+    (host) => requestRoute(options.wire, host),
   );
   const certificates = new CertificateStore(onProblem);
   router.onCertificates = (list) => certificates.replace(list);

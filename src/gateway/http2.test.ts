@@ -159,6 +159,58 @@ describe("HTTP/2", () => {
     client.close();
   });
 
+  test("an app not known here is looked up while its streams wait, bodies and all", async () => {
+    const lookups: string[] = [];
+    const instance = routeInstance("late1", runningAt(tcp(bun.port ?? 0)));
+    const route = { ...appRoute("late", [instance]), hosts: ["late.wild.test"] };
+    rig.onLookUp(async (host) => {
+      lookups.push(host);
+      await Bun.sleep(100);
+      return host === "late.wild.test" ? { key: "default/late", route, costs: null } : null;
+    });
+    const client = session("late.wild.test");
+    const large = "x".repeat(300_000);
+    const post = { ":method": "POST", ":path": "/" };
+    const [answers, absent] = await Promise.all([
+      Promise.all([
+        ask(client, { ":path": "/" }),
+        ask(client, post, large),
+        ask(client, post, "y"),
+      ]),
+      ask(client, { ...post, ":authority": "absent.wild.test" }, large),
+    ]);
+    expect(answers.map(({ headers }) => headers[":status"])).toEqual([200, 200, 200]);
+    expect(answers.map(({ body }) => body.length)).toEqual(["empty".length, large.length, 1]);
+    expect(absent.headers[":status"]).toBe(404);
+    expect((await ask(client, post, "z")).body).toBe("z");
+    expect(lookups.sort()).toEqual(["absent.wild.test", "late.wild.test"]);
+    client.close();
+    rig.onLookUp(null);
+    rig.setApps({ "default/late": null });
+  });
+
+  test("a stream that is reset while its app is looked up ends there", async () => {
+    let lookups = 0;
+    const instance = routeInstance("gone1", runningAt(tcp(back.port)));
+    const route = { ...appRoute("gone", [instance]), hosts: ["gone.wild.test"] };
+    rig.onLookUp(async () => {
+      lookups += 1;
+      await Bun.sleep(100);
+      return { key: "default/gone", route, costs: null };
+    });
+    const client = session("gone.wild.test");
+    const stream = client.request({ ":path": "/never" });
+    stream.on("error", () => {});
+    await eventually(() => lookups === 1);
+    stream.close(http2.constants.NGHTTP2_CANCEL);
+    expect((await ask(client, { ":path": "/after" })).headers[":status"]).toBe(200);
+    expect(lookups).toBe(1);
+    expect(back.seen.map(({ text }) => text).join("")).not.toContain("/never");
+    client.close();
+    rig.onLookUp(null);
+    rig.setApps({ "default/gone": null });
+  });
+
   test("an answer cut in the middle resets the stream, others go on", async () => {
     const client = session("raw.test");
     const [cut, fine] = await Promise.all([

@@ -48,6 +48,90 @@ const asleep = { kind: "asleep" } as const;
 const settle = () => Bun.sleep(20);
 const endpoint = () => tcp(server.port);
 
+describe("an app that the gateway has not had to do with", () => {
+  afterAll(() => rig.onLookUp(null));
+
+  test("is looked up once for all who ask, and found at once from then on", async () => {
+    const lookups: string[] = [];
+    const route = appRoute("far", [routeInstance("f1", runningAt(endpoint()))]);
+    rig.onLookUp(async (host) => {
+      lookups.push(host);
+      await Bun.sleep(50);
+      return host === "far.test" ? { key: "default/far", route, costs: null } : null;
+    });
+    const answers = await Promise.all(Array.from({ length: 5 }, () => get("far")));
+    expect(answers.map(statusOf)).toEqual([200, 200, 200, 200, 200]);
+    expect(statusOf(await get("far"))).toBe(200);
+    expect(lookups).toEqual(["far.test"]);
+    // The connection goes on: what came behind is served next, in order.
+    const client = await RawClient.connect(rig.port);
+    client.send("POST / HTTP/1.1\r\nHost: absent.test\r\nContent-Length: 0\r\n\r\n");
+    client.send("GET / HTTP/1.1\r\nHost: far.test\r\nConnection: close\r\n\r\n");
+    const text = await client.untilClosed();
+    expect([...text.matchAll(/HTTP\/1.1 (\d+)/g)].map(([, status]) => status)).toEqual([
+      ...["404", "200"],
+    ]);
+    rig.setApps({ "default/far": null });
+  });
+
+  test("nobody has: remembered, until a change says otherwise", async () => {
+    let lookups = 0;
+    rig.onLookUp(async () => {
+      lookups += 1;
+      return null;
+    });
+    expect(statusOf(await get("later"))).toBe(404);
+    expect(statusOf(await get("later"))).toBe(404);
+    expect(lookups).toBe(1);
+    rig.setApps({
+      "default/later": appRoute("later", [routeInstance("l1", runningAt(endpoint()))]),
+    });
+    await settle();
+    expect(statusOf(await get("later"))).toBe(200);
+    expect(lookups).toBe(1);
+  });
+
+  test("cannot be looked up: held, asked again, and 503 in the end", async () => {
+    let lookups = 0;
+    rig.onLookUp(async () => {
+      lookups += 1;
+      throw new Error("the ledger is away");
+    });
+    const text = await get("unclear");
+    expect(statusOf(text)).toBe(503);
+    expect(text).toContain("could not be looked up");
+    expect(text).toContain("Retry-After: 1\r\n");
+    expect(lookups).toBeGreaterThan(1);
+    // A client that leaves meanwhile takes nothing with it.
+    const gone = await RawClient.connect(rig.port);
+    gone.send("GET / HTTP/1.1\r\nHost: unclear.test\r\n\r\n");
+    await settle();
+    gone.close();
+    await Bun.sleep(800);
+    expect(rig.problems).toEqual([]);
+  });
+
+  test("a new table drops what nobody uses, and keeps what has requests", async () => {
+    const asked: unknown[] = [];
+    rig.onLookUp(async (host) => {
+      const name = host.replace(".test", "");
+      const route = appRoute(name, [routeInstance(name, asleep)]);
+      return { key: `default/${name}`, route, costs: null };
+    });
+    rig.onWake(async () => {
+      await Bun.sleep(300);
+      return { ok: true, endpoint: endpoint() };
+    });
+    rig.onSnapshot((keep) => asked.push(keep));
+    const held = get("held");
+    await settle();
+    rig.newEpoch();
+    await settle();
+    expect(asked).toEqual([expect.arrayContaining(["default/held"])]);
+    expect(statusOf(await held)).toBe(200);
+  });
+});
+
 describe("an instance that sleeps", () => {
   test("is woken once for all who ask, and all are answered", async () => {
     let wakes = 0;
@@ -187,6 +271,7 @@ describe("the table", () => {
       to: 1001,
       apps: { "default/gap": null },
       certificates: null,
+      costs: [],
     });
     await settle();
     expect(statusOf(await get("gap"))).toBe(200);
@@ -196,6 +281,7 @@ describe("the table", () => {
       to: 2,
       apps: { "default/gap": null },
       certificates: null,
+      costs: [],
     });
     await settle();
     expect(statusOf(await get("gap"))).toBe(200);

@@ -1,6 +1,7 @@
 import type { Endpoint } from "./instance.ts";
 import type { AppName, InstanceId, NodeName, ProjectName } from "./names.ts";
 import type { Affinity } from "./release.ts";
+import type { AppCosts } from "./wire.ts";
 
 /** One back end of an app, as gateways see it. */
 export interface RouteInstance {
@@ -46,13 +47,23 @@ export interface Certificate {
   readonly privateKey: string;
 }
 
-/** Everything a gateway needs. Keys of `apps` are `project/app`. */
+export interface RoutesRequest {
+  /** Keys of apps to be in the table whatever they do: requests of theirs are under way. */
+  readonly keep: readonly string[];
+}
+
+/**
+ * What a gateway begins with: the apps that somebody looks at now, in any case those that are
+ * awake. It asks for others when a request comes. Keys of `apps` are `project/app`.
+ */
 export interface RouteTable {
   /** Identifies the publisher's life: another epoch means "ask for a snapshot". */
   readonly epoch: string;
   readonly revision: number;
   readonly apps: Readonly<Record<string, AppRoute>>;
   readonly certificates: readonly Certificate[];
+  /** What is known of these apps' requests' costs, for gateways that have not heard of it. */
+  readonly costs: readonly AppCosts[];
 }
 
 /** What changed between two revisions of one epoch. */
@@ -64,4 +75,26 @@ export interface RouteChange {
   readonly apps: Readonly<Record<string, AppRoute | null>>;
   /** Null: unchanged. */
   readonly certificates: readonly Certificate[] | null;
+  /** As in the table, of apps that came into it. */
+  readonly costs: readonly AppCosts[];
+}
+
+export interface RouteQuery {
+  readonly host: string;
+}
+
+/** The app that a host's requests are for; null: there is none. */
+export interface RouteAnswer {
+  readonly epoch: string;
+  /** As of this revision of the table. */
+  readonly revision: number;
+  readonly found: FoundRoute | null;
+}
+
+export interface FoundRoute {
+  /** `project/app` */
+  readonly key: string;
+  readonly route: AppRoute;
+  /** What is known of its requests' costs. */
+  readonly costs: AppCosts | null;
 }

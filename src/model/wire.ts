@@ -9,8 +9,10 @@ import type { AppName, InstanceId, NodeName, ProcessType, ProjectName } from "./
 export const subjects = {
   /** NodeChange, published by the agent on every change (coalesced). */
   nodeStatus: (node: NodeName | "*") => `node.${node}.status`,
-  /** req: null → NodeReport. */
+  /** req: ReportRequest → NodeReport. */
   nodeReport: (node: NodeName) => `node.${node}.report`,
+  /** req: StatusesRequest → StatusesReply. */
+  nodeStatuses: (node: NodeName) => `node.${node}.statuses`,
   /** req: WakeRequest → WakeReply. Concurrent wakes of one instance share one start. */
   nodeWake: (node: NodeName | "*") => `node.${node}.wake`,
   /** req: SleepRequest → SleepReply. */
@@ -28,8 +30,10 @@ export const subjects = {
   /** DeploymentEvent, by control and by agents (build output). */
   progress: (project: ProjectName, app: AppName, release: number) =>
     `progress.${project}.${app}.${release}`,
-  /** req: null → RouteTable. */
+  /** req: RoutesRequest → RouteTable. */
   routesSnapshot: "routes.snapshot",
+  /** req: RouteQuery → RouteAnswer. */
+  routesFind: "routes.find",
   /** RouteChange. */
   routesChanged: "routes.changed",
   /**
@@ -52,6 +56,12 @@ export const subjects = {
   costsWanted: "costs.wanted",
 } as const;
 
+export interface ReportRequest {
+  /** Instances to be named though they sleep. */
+  readonly also: readonly InstanceId[];
+}
+
+/** Of instances that sleep a node names only those that it was asked for. */
 export interface NodeReport {
   readonly node: NodeName;
   /** Identifies the agent's life. */
@@ -59,6 +69,17 @@ export interface NodeReport {
   readonly sequence: number;
   readonly at: Timestamp;
   readonly instances: readonly InstanceStatus[];
+}
+
+export interface StatusesRequest {
+  readonly instances: readonly InstanceId[];
+}
+
+/** Those that are there, asleep or not, as of the change of that sequence or later. */
+export interface StatusesReply {
+  readonly epoch: string;
+  readonly sequence: number;
+  readonly statuses: readonly InstanceStatus[];
 }
 
 export interface NodeChange {
@@ -88,6 +109,8 @@ export interface InstanceTotals {
   /** Wakes that had to start the program, by duration: see `coldStartBoundsMs`. */
   readonly coldStarts: readonly number[];
   readonly coldStartMs: number;
+  /** It sleeps and is forgotten: its next totals begin at 0. */
+  readonly last?: true;
 }
 
 export interface WakeRequest {
@@ -228,6 +251,8 @@ export interface AppTraffic {
   readonly held: number;
   /** See `trafficLayout`. */
   readonly counts: readonly number[];
+  /** The gateway forgets the app: its next numbers begin at 0. */
+  readonly last?: true;
 }
 
 /** Asks a gateway to send nothing more to an instance, and tells what is still in flight. */

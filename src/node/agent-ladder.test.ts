@@ -2,7 +2,7 @@ import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync } from "node:fs";
 import type { Json } from "../base/json.ts";
 import type { Assignment, Endpoint } from "../model/instance.ts";
-import { type ExecOutput, type ExecRequest, subjects } from "../model/wire.ts";
+import { type ExecOutput, type ExecRequest, type StatusesReply, subjects } from "../model/wire.ts";
 import {
   assign,
   type Cloud,
@@ -14,7 +14,9 @@ import {
   node,
   phaseOf,
   reach,
+  report,
   startCloud,
+  unassign,
   until,
   wake,
 } from "./testing/rig.ts";
@@ -108,4 +110,54 @@ test("what is frozen is adopted frozen, and thaws for a program inside it", asyn
   await until("the program has ended", () => exits.length > 0);
   expect(exits).toEqual([7]);
   await reach(cloud, assignment, "frozen");
+});
+
+test("what sleeps is kept in no memory, and wakes, changes and ends all the same", async () => {
+  const cloud = await startCloud({ bedMs: 300, readyMax: 0 });
+  const lazy = { ...fetchApp, keepAwake: false, idleMs: 60_000 };
+  const files = { "app.ts": ticking };
+  const assignment = await deploy(cloud, "bed", files, lazy);
+  const other = await deploy(cloud, "other", files, lazy);
+  const { instance } = assignment;
+  const statuses = async (): Promise<readonly string[]> => {
+    const request = { instances: [instance, other.instance, "inobody00000"] };
+    const reply = await cloud.wire.request(subjects.nodeStatuses(node), request, {
+      timeoutMs: 2000,
+    });
+    const told = (must(reply) as unknown as StatusesReply).statuses;
+    return told.map((status) => `${status.app} ${status.phase.state}`).sort();
+  };
+  const inMemory = async () => (await report(cloud)).instances.map((status) => String(status.app));
+  const sleep = async () => {
+    const request = { instances: [instance, other.instance] };
+    await cloud.wire.request(subjects.nodeSleep(node), request, { timeoutMs: 5000 });
+    await until("they are in bed", async () => (await inMemory()).length === 0);
+  };
+  await reach(cloud, assignment, "running");
+  await reach(cloud, other, "running");
+  await sleep();
+  expect(await statuses()).toEqual(["bed asleep", "other asleep"]);
+
+  const replies = await Promise.all([wake(cloud, assignment), wake(cloud, assignment)]);
+  expect(replies.map(({ ok }) => ok)).toEqual([true, true]);
+  expect(await inMemory()).toEqual(["bed"]);
+  expect(await statuses()).toEqual(["bed running", "other asleep"]);
+
+  // As the next lode finds it, which reads no sleeper.
+  await sleep();
+  await cloud.restart();
+  expect(await inMemory()).toEqual([]);
+  expect((await wake(cloud, assignment)).ok).toBe(true);
+  await assign(cloud, { ...other, keepAwake: true });
+  await reach(cloud, other, "running");
+  await assign(cloud, other);
+  await sleep();
+
+  await unassign(cloud, assignment);
+  await until("it is gone", async () => (await statuses()).length === 1);
+  expect((await wake(cloud, assignment)).ok).toBe(false);
+  await cloud.agent.close();
+  await unassign(cloud, other);
+  await cloud.restart();
+  expect(await statuses()).toEqual([]);
 });

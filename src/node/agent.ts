@@ -18,15 +18,18 @@ import { reasonOf } from "./drivers/layout.ts";
 import { follow } from "./follow.ts";
 import { prepareHost } from "./host.ts";
 import { Instance } from "./instance.ts";
-import type { InstanceFile } from "./instance-files.ts";
+import type { InstanceFile, Sleeper } from "./instance-files.ts";
 import { gatewayCgroupPrefix } from "./paths.ts";
 
 // The agent runs what the ledger assigns to its node. It is level-triggered: it follows the
 // assignments, compares them with the instances that it has, and lets each instance make up
 // the difference (instance.ts). It writes nothing to the ledger.
 //
-//   built —start→ adopting (what an earlier lode left) → serving —close→ closed, apps run on
-//                                                            └—stopAll→ closed, apps ended
+//   built —start→ adopting (what an earlier lode left) → listing → serving —close→ closed, apps
+//                                     run on; both tell and wake     └—stopAll→ closed, apps ended
+//
+// An instance that has slept for a while is put to bed: only its file is left, and whoever asks
+// something of it makes it an instance again. So a node's sleepers cost it no memory.
 
 export interface Agent {
   /** Adopts what runs, then serves. The error says what is missing and how to mend it. */
@@ -44,6 +47,9 @@ export function createAgent(options: AgentOptions): Agent {
 /** Of instances, builds and sessions; the cloud's tree holds its gateways too. */
 const ownCgroup = /^(i[a-z0-9]{11}|build-.+|run-.+)$/;
 
+const defaultBedMs = 30_000;
+const appsRetryMs = 1000;
+
 type Left = { readonly file: InstanceFile; readonly sameBoot: boolean };
 
 class NodeAgent implements Agent {
@@ -54,6 +60,9 @@ class NodeAgent implements Agent {
   #parts: AgentParts | null = null;
   #subscriptions: { cancel(): void }[] = [];
   #left = new Map<InstanceId, Left>();
+  /** While the assignments are listed: those listed, and what lies in bed. */
+  #listed = new Set<InstanceId>();
+  #inBed = new Set<InstanceId>();
   #closed = false;
 
   constructor(options: AgentOptions) {
@@ -71,25 +80,58 @@ class NodeAgent implements Agent {
     if (!tools.ok) return tools;
     const parts = assemble(this.#options, tools.value, this.#running);
     this.#parts = parts;
-    for (const left of parts.files.readAll()) this.#left.set(left.file.instance, left);
     try {
+      await this.#adoptLeft(parts);
+      this.#serveSleepers(parts);
+      this.#inBed = await parts.files.sleepers();
       this.#subscriptions.push(
         await follow(ledger, keys.assignmentsOf(node), clock, {
-          snapshot: (entries) => this.#snapshot(entries),
+          begin: () => this.#listed.clear(),
+          listed: (entries) => this.#list(entries),
+          end: () => this.#endList(),
           change: (change) => this.#change(change),
         }),
       );
       await Promise.all(this.#adoptions.values());
       await this.#removeOrphans();
-      this.#subscriptions.push(await follow(ledger, keys.apps, clock, parts.appData));
     } catch (cause) {
       return err(`starting the agent: ${reasonOf(cause)}`);
     }
     await network.removeOrphans();
     this.#serve(parts);
     parts.context.ready.begin();
-    for (const id of this.#running.instances.keys()) parts.reports.changed(id, true);
+    void this.#followApps(parts);
     return ok(undefined);
+  }
+
+  /** Nobody waits for what is of no use any more to be found and removed. */
+  async #followApps({ appData }: AgentParts): Promise<void> {
+    const { ledger, clock } = this.#options;
+    while (!this.#closed) {
+      const following = await follow(ledger, keys.apps, clock, appData).catch(() => null);
+      if (following !== null) {
+        if (this.#closed) following.cancel();
+        this.#subscriptions.push(following);
+        return;
+      }
+      await new Promise<void>((resolve) => clock.after(appsRetryMs, resolve));
+    }
+  }
+
+  /**
+   * First what an earlier lode left awake, or only just asleep, so that nobody waits for the long
+   * list of the others; what no assignment names any more stays for `#removeOrphans`.
+   */
+  async #adoptLeft(parts: AgentParts): Promise<void> {
+    const { ledger, node } = this.#options;
+    for (const left of parts.files.readAll()) {
+      const { instance } = left.file;
+      this.#left.set(instance, left);
+      const read = await ledger.get(keys.assignment(node, instance));
+      if (!read.ok) throw new Error(read.error.message);
+      if (read.value !== null) this.#assign(JSON.parse(read.value.value) as Assignment);
+    }
+    await Promise.all(this.#adoptions.values());
   }
 
   async close(): Promise<void> {
@@ -113,16 +155,27 @@ class NodeAgent implements Agent {
     this.#parts?.close();
   }
 
-  #snapshot(entries: readonly Entry[]): void {
-    const assignments = entries.map((entry) => JSON.parse(entry.value) as Assignment);
-    const wanted = new Set(assignments.map(({ instance }) => instance));
-    for (const assignment of assignments) this.#assign(assignment);
-    for (const id of this.#running.instances.keys()) if (!wanted.has(id)) this.#unassign(id);
+  #list(entries: readonly Entry[]): void {
+    for (const { key, value } of entries) {
+      const id = instanceIn(key);
+      this.#listed.add(id);
+      // What may sleep on is left alone.
+      if (this.#inBed.delete(id) && !this.#left.has(id) && maySleepOn(value)) continue;
+      this.#assign(JSON.parse(value) as Assignment);
+    }
+  }
+
+  #endList(): void {
+    for (const id of this.#running.instances.keys()) if (!this.#listed.has(id)) this.#unassign(id);
+    // Nobody wants these any more.
+    for (const id of this.#inBed) if (!this.#listed.has(id)) this.#unassign(id);
+    this.#listed.clear();
+    this.#inBed.clear();
   }
 
   #change(change: Change): void {
     if (change.kind === "put") this.#assign(JSON.parse(change.entry.value) as Assignment);
-    else this.#unassign(change.key.slice(change.key.lastIndexOf("/") + 1) as InstanceId);
+    else this.#unassign(instanceIn(change.key));
   }
 
   #assign(assignment: Assignment): void {
@@ -132,12 +185,46 @@ class NodeAgent implements Agent {
       this.#afterAdoption(id, () => known.assign(assignment));
       return;
     }
-    const left = this.#left.get(id);
+    const sleeper = this.#parts?.files.sleeper(id) ?? undefined;
+    const left = this.#left.get(id) ?? sleeper;
     this.#left.delete(id);
     // One that drains and is not here has ended already.
     if (left === undefined && assignment.drain !== null) return;
-    const adoption = this.#begin(assignment, left).finally(() => this.#adoptions.delete(id));
+    const adoption = this.#begin(assignment, left)
+      .then(() => {
+        if (sleeper !== undefined) this.#parts?.files.rise(id);
+      })
+      .finally(() => this.#adoptions.delete(id));
     this.#adoptions.set(id, adoption);
+  }
+
+  /** The instance, ready for inputs, also when it lay in bed; null: it is not this node's. */
+  async #find(id: InstanceId): Promise<Instance | null> {
+    const { instances } = this.#running;
+    const { ledger, node } = this.#options;
+    if (!instances.has(id) && this.#parts?.files.sleeper(id) != null) {
+      const read = await ledger.get(keys.assignment(node, id));
+      // It may have ended meanwhile, or another has found it.
+      const isInBed = !instances.has(id) && this.#parts.files.sleeper(id) !== null;
+      if (isInBed && !this.#closed && read.ok && read.value !== null) {
+        this.#assign(JSON.parse(read.value.value) as Assignment);
+      }
+    }
+    await this.#adoptions.get(id);
+    return instances.get(id) ?? null;
+  }
+
+  #putToBed(parts: AgentParts, bedMs: number): void {
+    const before = this.#options.clock.now() - bedMs;
+    for (const [id, instance] of this.#running.instances) {
+      if (this.#adoptions.has(id) || !instance.isAsleepSince(before)) continue;
+      parts.files.putToBed(instance.file, instance.status());
+      instance.close();
+      this.#running.instances.delete(id);
+      parts.sampler.forget(id);
+      parts.logs.rest(id);
+      parts.reports.rested(instance.totals());
+    }
   }
 
   async #begin(assignment: Assignment, left: Left | undefined): Promise<void> {
@@ -151,8 +238,20 @@ class NodeAgent implements Agent {
 
   #unassign(id: InstanceId): void {
     this.#afterAdoption(id, () => {
-      this.#running.instances.get(id)?.feed({ kind: "removed" });
+      const instance = this.#running.instances.get(id);
+      if (instance !== undefined) instance.feed({ kind: "removed" });
+      else this.#forgetSleeper(id, this.#parts?.files.sleeper(id) ?? null);
     });
+  }
+
+  #forgetSleeper(id: InstanceId, sleeper: Sleeper | null): void {
+    const parts = this.#parts;
+    if (parts === null || sleeper === null) return;
+    const { project, app, process } = sleeper.status;
+    parts.files.remove(id);
+    if (!this.#closed) parts.reports.removed(id, null);
+    void parts.logs.release({ project, app, process, instance: id });
+    parts.appData.instanceGone(project, app);
   }
 
   #afterAdoption(id: InstanceId, act: () => void): void {
@@ -201,26 +300,59 @@ class NodeAgent implements Agent {
     parts.appData.instanceGone(project, app);
   }
 
-  #serve(parts: AgentParts): void {
-    const { wire, node } = this.#options;
+  /** What is asked of instances; the rest waits until what nobody wants is gone. */
+  #serveSleepers(parts: AgentParts): void {
+    const { clock, node } = this.#options;
     const { instances } = this.#running;
-    const respond = <Request>(subject: string, answer: (request: Request) => Promise<unknown>) =>
-      this.#subscriptions.push(
-        wire.respond(subject, async (payload) => (await answer(payload as Request)) as Json),
-      );
-    respond<WakeRequest>(subjects.nodeWake(node), async ({ instance }): Promise<WakeReply> => {
-      const known = instances.get(instance);
-      if (known === undefined) return { ok: false, reason: "the instance has ended" };
-      parts.sampler.touch(instance);
-      return known.wake();
-    });
-    respond<SleepRequest>(subjects.nodeSleep(node), async (request): Promise<SleepReply> => {
+    this.#respond<WakeRequest>(
+      subjects.nodeWake(node),
+      async ({ instance }): Promise<WakeReply> => {
+        const known = instances.get(instance) ?? (await this.#find(instance));
+        if (known === null) return { ok: false, reason: "the instance has ended" };
+        await this.#adoptions.get(instance);
+        parts.sampler.touch(instance);
+        return known.wake();
+      },
+    );
+    this.#respond<SleepRequest>(subjects.nodeSleep(node), async (request): Promise<SleepReply> => {
       const slept = await Promise.all(
-        request.instances.map(async (id) => ((await instances.get(id)?.sleep()) ? id : null)),
+        request.instances.map(async (id) => {
+          await this.#adoptions.get(id);
+          const sleep = instances.get(id)?.sleep() ?? parts.files.sleeper(id) !== null;
+          return (await sleep) ? id : null;
+        }),
       );
       return { asleep: slept.filter((id) => id !== null) };
     });
-    respond<LogsRequest>(subjects.nodeLogs(node), async (request) => parts.logs.query(request));
-    respond<ExecRequest>(subjects.nodeExec(node), (request) => parts.sessions.exec(request));
+    const bedMs = this.#options.bedMs ?? defaultBedMs;
+    this.#subscriptions.push(clock.every(bedMs / 3, () => this.#putToBed(parts, bedMs)));
+    parts.reports.open();
+    for (const id of instances.keys()) parts.reports.changed(id, true);
   }
+
+  #serve(parts: AgentParts): void {
+    const { node } = this.#options;
+    this.#respond<LogsRequest>(subjects.nodeLogs(node), async (request) =>
+      parts.logs.query(request),
+    );
+    this.#respond<ExecRequest>(subjects.nodeExec(node), (request) => parts.sessions.exec(request));
+  }
+
+  #respond<Request>(subject: string, answer: (request: Request) => Promise<unknown>): void {
+    this.#subscriptions.push(
+      this.#options.wire.respond(
+        subject,
+        async (payload) => (await answer(payload as Request)) as Json,
+      ),
+    );
+  }
+}
+
+function instanceIn(key: string): InstanceId {
+  return key.slice(key.lastIndexOf("/") + 1) as InstanceId;
+}
+
+/** Of an assignment's record, which need not be parsed for that: there may be very many. */
+function maySleepOn(record: string): boolean {
+  return record.includes('"keepAwake":false') && record.includes('"drain":null');
 }

@@ -1,4 +1,5 @@
-import { readdirSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import type { Clock } from "../base/time.ts";
 import type { Change, Entry } from "../fabric/ledger.ts";
 import type { App } from "../model/app.ts";
 import { appKey, keys } from "../model/keys.ts";
@@ -11,37 +12,53 @@ import { type CloudPaths, nodePaths } from "./paths.ts";
 import type { Releases } from "./releases.ts";
 import { removeSubvolume } from "./volume/subvolumes.ts";
 
+/** Folders looked at in one turn, and the time until the next: a few per cent of a core. */
+const turnSteps = 100;
+const turnPauseMs = 50;
+
 /** Removes what this node keeps of an app, once the app and its last instance are gone. */
 export class AppData implements Follower {
   readonly #paths: CloudPaths;
+  readonly #clock: Clock;
   readonly #layout: Layout;
   readonly #logs: AppLogs;
   readonly #releases: Releases;
   readonly #inUse: (project: ProjectName, app: AppName) => boolean;
   /** `project/app` → uid offset. */
   #apps = new Map<string, number>();
+  /** Before the listing under way. */
+  #before = new Map<string, number>();
   /** Removed apps whose instances still end. */
   readonly #removed = new Map<string, number>();
 
   constructor(
     paths: CloudPaths,
+    clock: Clock,
     layout: Layout,
     logs: AppLogs,
     releases: Releases,
     inUse: (project: ProjectName, app: AppName) => boolean,
   ) {
     this.#paths = paths;
+    this.#clock = clock;
     this.#layout = layout;
     this.#logs = logs;
     this.#releases = releases;
     this.#inUse = inUse;
   }
 
-  snapshot(entries: readonly Entry[]): void {
-    const before = this.#apps;
+  begin(): void {
+    this.#before = this.#apps;
     this.#apps = new Map();
+  }
+
+  listed(entries: readonly Entry[]): void {
     for (const entry of entries) this.#put(entry);
-    for (const [key, offset] of before) if (!this.#apps.has(key)) this.#remove(key, offset);
+  }
+
+  end(): void {
+    for (const [key, offset] of this.#before) if (!this.#apps.has(key)) this.#remove(key, offset);
+    this.#before = new Map();
     void this.#removeStrays();
   }
 
@@ -82,9 +99,11 @@ export class AppData implements Follower {
 
   /** What was removed while no lode ran. */
   async #removeStrays(): Promise<void> {
+    const turns = new Turns(this.#clock);
     for (const kind of [nodePaths.volumes, nodePaths.logs]) {
-      for (const project of namesIn(kind(this.#paths))) {
-        for (const app of namesIn(`${kind(this.#paths)}/${project}`)) {
+      for (const project of await namesIn(kind(this.#paths))) {
+        for (const app of await namesIn(`${kind(this.#paths)}/${project}`)) {
+          await turns.next();
           const key = `${project}/${app}`;
           if (this.#apps.has(key) || this.#removed.has(key)) continue;
           const path = `${kind(this.#paths)}/${key}`;
@@ -93,38 +112,52 @@ export class AppData implements Follower {
         }
       }
     }
-    await this.#removeUnused();
+    await this.#removeUnused(turns);
   }
 
   /** Trees and layers that no release needs any more. */
-  async #removeUnused(): Promise<void> {
+  async #removeUnused(turns: Turns): Promise<void> {
     const root = nodePaths.releases(this.#paths);
     // Looked at before the releases, so that what a new one lays out meanwhile is not in it.
-    const trees = namesIn(root).flatMap((offset) =>
-      namesIn(`${root}/${offset}`).map((tree) => `${offset}/${tree}`),
-    );
-    const layers = namesIn(nodePaths.layers(this.#paths));
-    const releases = await this.#releases.all();
-    if (!releases.ok) return;
-    const needed = new Set<string>();
-    for (const { project, app, manifest, config } of releases.value) {
-      needed.add(`${this.#apps.get(appKey(project, app))}/${manifest}`);
-      for (const { cacheKey } of config.build) needed.add(cacheKey);
+    const unneeded = new Map<string, string>();
+    for (const offset of await namesIn(root)) {
+      await turns.next();
+      for (const tree of await namesIn(`${root}/${offset}`)) {
+        if (!isPartial(tree)) unneeded.set(`${offset}/${tree}`, `${root}/${offset}/${tree}`);
+      }
     }
-    for (const tree of trees) {
-      if (!isPartial(tree) && !needed.has(tree)) await removeTree(`${root}/${tree}`);
-    }
-    for (const layer of layers) {
-      if (!needed.has(layer)) await removeTree(`${nodePaths.layers(this.#paths)}/${layer}`);
-    }
+    const layers = nodePaths.layers(this.#paths);
+    for (const layer of await namesIn(layers)) unneeded.set(layer, `${layers}/${layer}`);
+    const looked = await this.#releases.each(this.#clock, ({ project, app, manifest, config }) => {
+      unneeded.delete(`${this.#apps.get(appKey(project, app))}/${manifest}`);
+      for (const { cacheKey } of config.build) unneeded.delete(cacheKey);
+    });
+    if (!looked.ok) return;
+    for (const path of unneeded.values()) await removeTree(path);
   }
 }
 
-function namesIn(folder: string): string[] {
+/** Long work in the background goes on only so long before it lets others have their turn. */
+class Turns {
+  readonly #clock: Clock;
+  #left = turnSteps;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  async next(): Promise<void> {
+    this.#left -= 1;
+    if (this.#left > 0) return;
+    this.#left = turnSteps;
+    await new Promise<void>((resolve) => this.#clock.after(turnPauseMs, resolve));
+  }
+}
+
+async function namesIn(folder: string): Promise<string[]> {
   try {
-    return readdirSync(folder, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name);
+    const entries = await readdir(folder, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
   } catch {
     return [];
   }

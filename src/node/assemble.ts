@@ -55,6 +55,8 @@ export interface AgentOptions {
   readonly graceMs?: number;
   /** Sandboxes made ahead for apps that sleep, at most. */
   readonly readyMax: number;
+  /** How long an instance sleeps before nothing of it is kept in memory; 30 s unless given. */
+  readonly bedMs?: number;
 }
 
 /** The instances of the node, and who is told of them. */
@@ -95,7 +97,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   const preparation = new Preparation(layout, builder, wire, clock, uidBase);
   const releases = new Releases(options.ledger);
   const processes = createProcessDriver(options);
-  const files = createInstanceFiles(nodePaths.instances(paths));
+  const files = createInstanceFiles(nodePaths.instances(paths), nodePaths.beds(paths));
   const cpuSamples = new CpuSamples(node, random.token(12), wire, clock, instances);
   const sampler = createSampler(clock, instances, shares, (read) => cpuSamples.sampled(read));
   const gateways = createGateways(
@@ -115,9 +117,10 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     clock,
     (id) => instances.get(id)?.status() ?? null,
     () => [...instances.values()].map((instance) => instance.status()),
+    (id) => files.sleeper(id)?.status ?? null,
     (id) => instances.get(id)?.totals() ?? null,
   );
-  const appData = new AppData(paths, layout, logs, releases, (project, app) =>
+  const appData = new AppData(paths, clock, layout, logs, releases, (project, app) =>
     [...instances.values()].some(
       ({ assignment }) => assignment.project === project && assignment.app === app,
     ),

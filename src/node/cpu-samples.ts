@@ -42,12 +42,15 @@ export class CpuSamples {
   /** These were read just now. */
   sampled(instances: readonly InstanceId[]): void {
     const since = this.#clock.now() - requestedMs;
+    for (const [instance, { at }] of this.#requested) {
+      if (at < since) this.#requested.delete(instance);
+    }
     const samples: NodeCpu["instances"][number][] = [];
     for (const instance of instances) {
       const requested = this.#requested.get(instance);
       if (requested === undefined) continue;
       const sample = this.#instances.get(instance)?.cpuSample ?? null;
-      if (sample === null || requested.at < since) {
+      if (sample === null) {
         this.#requested.delete(instance);
         continue;
       }

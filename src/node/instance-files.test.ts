@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { appendFileSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { InstanceStatus } from "../model/instance.ts";
 import { defaultLimits } from "../model/limits.ts";
 import type { InstanceId } from "../model/names.ts";
 import { fullCredit } from "./decide/credit.ts";
@@ -11,11 +12,14 @@ import { holdsNothing } from "./drivers/process.ts";
 import { createInstanceFiles, type InstanceFile } from "./instance-files.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "lode-files-"));
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => {
+  for (const made of [folder, beds]) rmSync(made, { recursive: true, force: true });
+});
 
 const instance = "iabcdefghijk" as InstanceId;
 const path = join(folder, `${instance}.json`);
-const files = createInstanceFiles(folder);
+const beds = mkdtempSync(join(tmpdir(), "lode-beds-"));
+const files = createInstanceFiles(folder, beds);
 
 function file(situation: Situation, restarts = 0): InstanceFile {
   const wanted = { keepAwake: true, freezeMs: null, idleMs: 1000, drain: null };
@@ -62,4 +66,26 @@ test("what makes no sense is read as nothing", () => {
   files.remove(instance);
   appendFileSync(path, "{}\n\n[1\n");
   expect(files.readAll()).toEqual([]);
+});
+
+test("one that is put to bed is read when it is asked for, and not before", async () => {
+  const status = { instance, phase: asleep } as unknown as InstanceStatus;
+  files.write(file(asleep));
+  expect(files.sleeper(instance)).toBeNull();
+  files.putToBed(file(asleep, 3), status);
+  expect(files.readAll()).toEqual([]);
+  expect(await files.sleepers()).toEqual(new Set([instance]));
+  const sleeper = files.sleeper(instance);
+  expect(sleeper?.status).toEqual(status);
+  expect(sleeper?.file.state).toEqual(file(asleep, 3).state);
+  expect(sleeper?.sameBoot).toBe(true);
+  files.write(file(starting));
+  files.rise(instance);
+  expect(await files.sleepers()).toEqual(new Set());
+  expect(read()?.situation).toEqual(starting);
+  files.putToBed(file(asleep), status);
+  appendFileSync(join(beds, `${instance}.json`), "{");
+  expect(files.sleeper(instance)).toBeNull();
+  files.remove(instance);
+  expect(await files.sleepers()).toEqual(new Set());
 });

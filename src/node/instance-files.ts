@@ -1,6 +1,7 @@
 import {
   appendFileSync,
   closeSync,
+  existsSync,
   fstatSync,
   mkdirSync,
   openSync,
@@ -10,7 +11,9 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { InstanceStatus } from "../model/instance.ts";
 import type { Limits } from "../model/limits.ts";
 import type { InstanceId } from "../model/names.ts";
 import type { Credit } from "./decide/credit.ts";
@@ -33,11 +36,29 @@ export interface InstanceFile {
  * so a write that is cut short costs that state alone. A wake waits for five of these writes:
  * appending takes 0.01 ms, where replacing a file takes up to 1 ms, as ext4 sends a file's
  * blocks to the disk when it is renamed over another.
+ *
+ * One that has slept for a while is put to bed: its file lies in a folder of such files, and
+ * nothing else of it is kept.
  */
 export interface InstanceFiles {
   write(file: InstanceFile): void;
   remove(instance: InstanceId): void;
+  /** Of the instances that were not put to bed. */
   readAll(): { readonly file: InstanceFile; readonly sameBoot: boolean }[];
+  /** From now on the instance is in no memory: the file is all that tells of it. */
+  putToBed(file: InstanceFile, status: InstanceStatus): void;
+  /** Null: it is not in bed. */
+  sleeper(instance: InstanceId): Sleeper | null;
+  /** It is in memory, and written, again. */
+  rise(instance: InstanceId): void;
+  sleepers(): Promise<Set<InstanceId>>;
+}
+
+/** An instance that sleeps, as it was put to bed. */
+export interface Sleeper {
+  readonly file: InstanceFile;
+  readonly sameBoot: boolean;
+  readonly status: InstanceStatus;
 }
 
 /** A file that would grow longer begins anew: rather when nobody waits for it. */
@@ -50,10 +71,13 @@ interface Stored extends InstanceFile {
   readonly boot: string;
 }
 
-export function createInstanceFiles(directory: string): InstanceFiles {
+/** @param beds the folder of those that were put to bed. */
+export function createInstanceFiles(directory: string, beds: string): InstanceFiles {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
+  mkdirSync(beds, { recursive: true, mode: 0o700 });
   const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
   const pathOf = (instance: InstanceId) => join(directory, `${instance}.json`);
+  const bedOf = (instance: InstanceId) => join(beds, `${instance}.json`);
 
   function read(name: string): Stored | null {
     const lines = readFileSync(join(directory, name), "utf8").split("\n");
@@ -78,6 +102,7 @@ export function createInstanceFiles(directory: string): InstanceFiles {
     },
     remove(instance) {
       rmSync(pathOf(instance), { force: true });
+      rmSync(bedOf(instance), { force: true });
     },
     readAll() {
       const names = readdirSync(directory).filter((name) => name.endsWith(".json"));
@@ -85,6 +110,26 @@ export function createInstanceFiles(directory: string): InstanceFiles {
         const stored = read(name);
         return stored === null ? [] : [{ file: stored, sameBoot: stored.boot === boot }];
       });
+    },
+    // The other file goes last: cut short in between, it is as if nothing had been done.
+    putToBed(file, status) {
+      const stored: Stored & Pick<Sleeper, "status"> = { format: 1, boot, ...file, status };
+      writeFileSync(bedOf(file.instance), JSON.stringify(stored), { mode: 0o600 });
+      rmSync(pathOf(file.instance), { force: true });
+    },
+    sleeper(instance) {
+      if (!existsSync(bedOf(instance))) return null;
+      const stored = parse(readFileSync(bedOf(instance), "utf8"));
+      if (stored?.format !== 1) return null;
+      const { status } = stored as Stored & Pick<Sleeper, "status">;
+      return { file: stored, sameBoot: stored.boot === boot, status };
+    },
+    rise(instance) {
+      rmSync(bedOf(instance), { force: true });
+    },
+    async sleepers() {
+      const names = await readdir(beds);
+      return new Set(names.map((name) => name.slice(0, -".json".length) as InstanceId));
     },
   };
 }

@@ -23,7 +23,7 @@ import type { InstanceFile, InstanceFiles } from "./instance-files.ts";
 import { type LaunchContext, Launcher } from "./launcher.ts";
 import type { InstanceLog } from "./logs/instance-log.ts";
 import { type CpuSample, Meter } from "./meter.ts";
-import { afterBoot, causeOf, phaseOf, rests, wantedOf } from "./phases.ts";
+import { afterBoot, causeOf, isFallingAsleep, phaseOf, rests, wantedOf } from "./phases.ts";
 import type { ReadyOwner, ReadyPool } from "./ready-pool.ts";
 import type { StartGate } from "./start-gate.ts";
 import { Tally } from "./tally.ts";
@@ -81,7 +81,7 @@ export class Instance implements ReadyOwner {
     this.#meter = new Meter(assignment.limits, context.shares, this.#tally);
     this.#launcher = new Launcher(context, (held) => {
       this.#held = held;
-      this.#save();
+      context.files.write(this.file);
     });
   }
 
@@ -102,6 +102,21 @@ export class Instance implements ReadyOwner {
     return this.#meter.needsAccounting;
   }
 
+  /** It sleeps since before then, nobody asks anything of it, and no sandbox waits for it. */
+  isAsleepSince(time: Timestamp): boolean {
+    const { situation } = this;
+    const isAlone = this.process === null && this.#waiters.length + this.#settled.length === 0;
+    const isQuiet = isAlone && !this.#context.ready.knows(this);
+    return situation.state === "asleep" && situation.since < time && isQuiet;
+  }
+
+  /** All that the next lode must know of it. */
+  get file(): InstanceFile {
+    const { credit, limits } = this.#meter;
+    const { instance } = this.assignment;
+    return { instance, state: this.#state, credit, limits, held: this.#held };
+  }
+
   /** A new one: nothing of it is here. */
   async begin(): Promise<void> {
     const release = await this.#context.release(this.assignment);
@@ -109,7 +124,7 @@ export class Instance implements ReadyOwner {
       ? release.value.config.processes[this.assignment.process]?.listen
       : "none";
     this.#state = { ...this.#state, takesRequests: listen !== "none" };
-    this.#save();
+    this.#context.files.write(this.file);
     this.feed({ kind: "start" });
   }
 
@@ -181,16 +196,10 @@ export class Instance implements ReadyOwner {
   /** Resolves when it is asleep, or is not going to be. */
   async sleep(): Promise<boolean> {
     this.feed({ kind: "sleep" });
-    while (this.#isFallingAsleep()) {
+    while (isFallingAsleep(this.situation)) {
       await new Promise<void>((resolve) => this.#settled.push(resolve));
     }
     return this.situation.state === "asleep";
-  }
-
-  #isFallingAsleep(): boolean {
-    const { situation } = this;
-    if (situation.state === "stopping") return situation.next === "sleep";
-    return situation.state === "running" && situation.quiesce?.why === "sleep";
   }
 
   /** Ends it and resolves when nothing of it is left. */
@@ -213,7 +222,7 @@ export class Instance implements ReadyOwner {
     const situation: Situation = { state: "preparing", step: "files" };
     this.#state = { ...this.#state, situation, wasHealthy, restarts, lastExit };
     this.#held = holdsNothing;
-    this.#save();
+    this.#context.files.write(this.file);
   }
 
   /** Lode ends; the app goes on. */
@@ -285,7 +294,7 @@ export class Instance implements ReadyOwner {
     this.#state = state;
     this.#tally.restarted(state.restarts - before.restarts);
     if (state.situation.state === "running") this.#tally.runs(this.#now());
-    if (isDurable && state.situation.state !== "gone") this.#save();
+    if (isDurable && state.situation.state !== "gone") this.#context.files.write(this.file);
     for (const effect of effects) this.#carryOut(effect);
     this.#armTimer();
     if (before.situation !== state.situation) {
@@ -293,12 +302,6 @@ export class Instance implements ReadyOwner {
       this.#followReady();
       for (const settle of this.#settled.splice(0)) settle();
     }
-  }
-
-  #save(): void {
-    const { credit, limits } = this.#meter;
-    const { instance } = this.assignment;
-    this.#context.files.write({ instance, state: this.#state, credit, limits, held: this.#held });
   }
 
   #armTimer(): void {

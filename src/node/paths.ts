@@ -56,6 +56,8 @@ export const nodePaths = {
   builds: (paths: CloudPaths) => join(nodePaths.buildArea(paths), "jobs"),
   /** One JSON file an instance, for adoption. */
   instances: (paths: CloudPaths) => join(dataPaths.node(paths), "instances"),
+  /** The same, of instances that sleep and are in no memory. */
+  beds: (paths: CloudPaths) => join(dataPaths.node(paths), "asleep"),
   logs: (paths: CloudPaths) => join(dataPaths.node(paths), "logs"),
   logsOf: (paths: CloudPaths, project: string, app: string) =>
     join(nodePaths.logs(paths), project, app),

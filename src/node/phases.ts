@@ -37,6 +37,11 @@ export function afterBoot(state: InstanceState): InstanceState {
   return rests(situation) ? state : { ...state, situation: { state: "preparing", step: "files" } };
 }
 
+export function isFallingAsleep(situation: Situation): boolean {
+  if (situation.state === "stopping") return situation.next === "sleep";
+  return situation.state === "running" && situation.quiesce?.why === "sleep";
+}
+
 /** No process belongs to it, and none will by itself. */
 export function rests(situation: Situation): boolean {
   return ["asleep", "failed", "done", "gone"].includes(situation.state);

@@ -73,6 +73,11 @@ export class ReadyPool {
     this.#fill();
   }
 
+  /** It has one, may get one, or its last has not ended: the pool holds on to it. */
+  knows(owner: ReadyOwner): boolean {
+    return this.#candidates.has(owner) || this.#ending.has(owner);
+  }
+
   /** It has no use for one any more. Resolves when it has none; null: it has none. */
   withdraw(owner: ReadyOwner): Promise<void> | null {
     const candidate = this.#candidates.get(owner);

@@ -2,7 +2,9 @@ import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Assignment } from "../model/instance.ts";
-import { subjects } from "../model/wire.ts";
+import { type StatusesReply, subjects } from "../model/wire.ts";
+import { holdsNothing } from "./drivers/process.ts";
+import { createInstanceFiles } from "./instance-files.ts";
 import { nodePaths } from "./paths.ts";
 import {
   type AppOptions,
@@ -17,6 +19,7 @@ import {
   must,
   node,
   reach,
+  report,
   startCloud,
   unassign,
   until,
@@ -220,4 +223,55 @@ test("a lode that ends takes them along, and the next makes them anew", async ()
   await reach(cloud, assignment, "asleep");
   await untilReady(cloud, assignment);
   expect(await answer(cloud, assignment)).toContain("hello from again");
+});
+
+test("who has one stays in memory; who lost it goes to bed with nothing, and wakes", async () => {
+  const cloud = await startCloud({ bedMs: 300, readyMax: 1 });
+  const all: Assignment[] = [];
+  for (const name of ["a", "b", "c"]) {
+    all.push(await start(cloud, name, { "app.ts": helloFetch }));
+  }
+  const [a, b, c] = all as [Assignment, Assignment, Assignment];
+  for (const assignment of all) {
+    await answer(cloud, assignment);
+    await sleep(cloud, assignment);
+  }
+  const inMemory = async () => {
+    const { instances } = await report(cloud);
+    return instances.map(({ app }) => app as string).sort();
+  };
+  const states = async () => {
+    const request = { instances: all.map(({ instance }) => instance) };
+    const reply = await cloud.wire.request(subjects.nodeStatuses(node), request, {
+      timeoutMs: 2000,
+    });
+    return (must(reply) as unknown as StatusesReply).statuses.map(({ phase }) => phase.state);
+  };
+  const inBed = async (assignment: Assignment) => {
+    await until("it is in bed", async () => !(await inMemory()).includes(assignment.app));
+    const { paths } = cloud;
+    const files = createInstanceFiles(nodePaths.instances(paths), nodePaths.beds(paths));
+    expect(files.sleeper(assignment.instance)?.file.held).toEqual(holdsNothing);
+    expect(files.readAll().map(({ file }) => file.instance)).not.toContain(assignment.instance);
+    expect(await cloud.cgroups().open(assignment.instance)).toBeNull();
+  };
+  // One is next in line for the place.
+  await inBed(a);
+  const waiting = await untilReady(cloud, c);
+  await Bun.sleep(1000);
+  expect(await inMemory()).toEqual(["b", "c"]);
+  expect(await pidsOf(cloud, c)).toEqual(waiting);
+  expect(await states()).toEqual(["asleep", "asleep", "asleep"]);
+
+  expect(await answer(cloud, a)).toContain("hello from a");
+  await sleep(cloud, a);
+  await untilReady(cloud, a);
+  await inBed(b);
+  expect(await inMemory()).toEqual(["a", "c"]);
+  await until("its sandbox ended", async () => (await pidsOf(cloud, c)).length === 0);
+  await cloud.restart();
+  await untilReady(cloud, a);
+  for (const assignment of all) {
+    expect(await answer(cloud, assignment)).toContain(`hello from ${assignment.app}`);
+  }
 });

@@ -1,8 +1,12 @@
 import { err, ok, type Result } from "../base/result.ts";
+import type { Clock } from "../base/time.ts";
 import type { Ledger } from "../fabric/ledger.ts";
 import { keys } from "../model/keys.ts";
 import type { AppName, ProjectName } from "../model/names.ts";
 import { type Release, releaseName } from "../model/release.ts";
+
+const lotSize = 200;
+const lotPauseMs = 50;
 
 /** Releases never change, so each is read once. */
 export class Releases {
@@ -25,11 +29,19 @@ export class Releases {
     return ok(release);
   }
 
-  /** Every release of the pool, to tell what is not needed any more. */
-  async all(): Promise<Result<readonly Release[], string>> {
-    const listed = await this.#ledger.list(keys.releases);
-    if (!listed.ok) return err(`reading the releases: ${listed.error.message}`);
-    return ok(listed.value.entries.map(({ value }) => JSON.parse(value) as Release));
+  /** Every release of the pool, a few at a time, to tell what is not needed any more. */
+  async each(clock: Clock, look: (release: Release) => void): Promise<Result<void, string>> {
+    for (let after = ""; ; ) {
+      const limit = lotSize;
+      const listed = await this.#ledger.list(keys.releases, { after, limit });
+      if (!listed.ok) return err(`reading the releases: ${listed.error.message}`);
+      const { entries } = listed.value;
+      for (const { value } of entries) look(JSON.parse(value) as Release);
+      const last = entries.at(-1);
+      if (last === undefined || entries.length < limit) return ok(undefined);
+      after = last.key;
+      await new Promise<void>((resolve) => clock.after(lotPauseMs, resolve));
+    }
   }
 
   forget(project: ProjectName, app: AppName): void {

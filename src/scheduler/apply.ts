@@ -42,6 +42,77 @@ export function applyChanges(
   return editor.done(revision);
 }
 
+/**
+ * The apps of `part` with their owners and host names are from now on in the snapshot. What
+ * their assignments are guaranteed was accounted for before, and stays so.
+ */
+export function attach(before: Snapshot, part: Snapshot): Snapshot {
+  const apps = before.apps.edit();
+  const hosts = before.hosts.edit();
+  const owners = before.owners.edit();
+  for (const [key, state] of part.apps.entries()) apps.set(key, state);
+  for (const [host, claim] of part.hosts.entries()) hosts.set(host, claim);
+  for (const [instance, key] of part.owners.entries()) owners.set(instance, key);
+  return { ...before, apps: apps.done(), hosts: hosts.done(), owners: owners.done() };
+}
+
+/** The opposite of `attach`. */
+export function detach(before: Snapshot, keys: Iterable<string>): Snapshot {
+  const apps = before.apps.edit();
+  const hosts = before.hosts.edit();
+  const owners = before.owners.edit();
+  for (const key of keys) {
+    const state = apps.get(key);
+    for (const host of state?.hosts ?? []) hosts.delete(host);
+    for (const { value } of state?.assignments ?? []) owners.delete(value.instance);
+    apps.delete(key);
+  }
+  return { ...before, apps: apps.done(), hosts: hosts.done(), owners: owners.done() };
+}
+
+/** What an assignment is guaranteed. */
+export interface Guarantee {
+  readonly node: NodeName;
+  readonly cores: number;
+  readonly memoryBytes: number;
+}
+
+export function guaranteeOf({ node, limits }: Pick<Assignment, "node" | "limits">): Guarantee {
+  return { node, cores: limits.cpu.min ?? 0, memoryBytes: limits.memory.min ?? 0 };
+}
+
+/** Accounts for assignments of apps that are not in the snapshot. */
+export function account(
+  before: Snapshot,
+  more: Iterable<Guarantee>,
+  less: Iterable<Guarantee>,
+): Snapshot {
+  const nodes = new Map(before.nodes);
+  for (const guarantee of more) reserve(nodes, guarantee, 1);
+  for (const guarantee of less) reserve(nodes, guarantee, -1);
+  return { ...before, nodes };
+}
+
+function reserve(nodes: Map<NodeName, NodeState>, guarantee: Guarantee, sign: 1 | -1): void {
+  editNode(nodes, guarantee.node, (state) => ({
+    ...state,
+    reservedCores: state.reservedCores + sign * guarantee.cores,
+    reservedMemoryBytes: state.reservedMemoryBytes + sign * guarantee.memoryBytes,
+    instances: state.instances + sign,
+  }));
+}
+
+function editNode(
+  nodes: Map<NodeName, NodeState>,
+  name: NodeName,
+  change: (state: NodeState) => NodeState,
+): void {
+  const empty = { name, node: null, reservedCores: 0, reservedMemoryBytes: 0, instances: 0 };
+  const after = change(nodes.get(name) ?? empty);
+  if (after.node === null && after.instances === 0) nodes.delete(name);
+  else nodes.set(name, after.instances === 0 ? { ...empty, node: after.node } : after);
+}
+
 type Handler = (editor: Editor, parts: readonly string[], change: RecordChange) => void;
 
 const handlers: Readonly<Record<string, Handler>> = {
@@ -210,20 +281,13 @@ class Editor {
   }
 
   #reserve(node: NodeName, assignment: Assignment, sign: 1 | -1): void {
-    this.#editNode(node, (state) => ({
-      ...state,
-      reservedCores: state.reservedCores + sign * (assignment.limits.cpu.min ?? 0),
-      reservedMemoryBytes: state.reservedMemoryBytes + sign * (assignment.limits.memory.min ?? 0),
-      instances: state.instances + sign,
-    }));
+    this.#nodes ??= new Map(this.#before.nodes);
+    reserve(this.#nodes, guaranteeOf({ ...assignment, node }), sign);
   }
 
   #editNode(name: NodeName, change: (state: NodeState) => NodeState): void {
     this.#nodes ??= new Map(this.#before.nodes);
-    const empty = { name, node: null, reservedCores: 0, reservedMemoryBytes: 0, instances: 0 };
-    const after = change(this.#nodes.get(name) ?? empty);
-    if (after.node === null && after.instances === 0) this.#nodes.delete(name);
-    else this.#nodes.set(name, after.instances === 0 ? { ...empty, node: after.node } : after);
+    editNode(this.#nodes, name, change);
   }
 }
 

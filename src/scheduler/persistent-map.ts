@@ -1,4 +1,4 @@
-const bucketCount = 1024;
+const bucketCount = 256;
 
 type Bucket<Value> = ReadonlyMap<string, Value>;
 
@@ -13,7 +13,7 @@ function bucketOf(key: string): number {
 
 /**
  * An immutable map whose versions share what did not change: an edit copies the list of
- * buckets and the buckets it touches, about a thousandth of the entries each.
+ * buckets and the buckets it touches, about a 256th of the entries each.
  */
 export class PersistentMap<Value> {
   readonly size: number;

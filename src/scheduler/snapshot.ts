@@ -61,14 +61,19 @@ export interface NodeState {
   readonly instances: number;
 }
 
-/** All hard state at one revision. Immutable; versions share what did not change. */
+/**
+ * Hard state at one revision: all of it but the apps that nobody looks at now. Immutable;
+ * versions share what did not change.
+ */
 export interface Snapshot {
   readonly revision: number;
   readonly apps: PersistentMap<AppState>;
+  /** Of the apps above, as `owners`. */
   readonly hosts: PersistentMap<Stored<HostClaim>>;
   /** Instance → key of its app. */
   readonly owners: PersistentMap<string>;
   readonly projects: ReadonlyMap<string, Project>;
+  /** With what the assignments of all apps are guaranteed. */
   readonly nodes: ReadonlyMap<NodeName, NodeState>;
   readonly certificates: ReadonlyMap<string, Stored<CertificateRecord>>;
   readonly uidCounter: Stored<number> | null;
@@ -156,6 +161,15 @@ export function effectiveLimits(app: App, config: ReleaseConfig): Limits {
 export function appHost(app: Pick<App, "project" | "name">, domain: string): string {
   const labels = app.project === defaultProject ? [app.name] : [app.name, app.project];
   return [...labels, domain].join(".");
+}
+
+/** The opposite of `appHost`: keys of the apps that answer there by their names. */
+export function appOfHost(host: string, domain: string): readonly string[] {
+  if (!host.endsWith(`.${domain}`)) return [];
+  const [name = "", project = defaultProject, ...rest] = host
+    .slice(0, -domain.length - 1)
+    .split(".");
+  return rest.length === 0 ? [`${project}/${name}`] : [];
 }
 
 /** Every host name a release answers to; none when nothing of it takes requests. */

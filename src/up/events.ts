@@ -17,7 +17,9 @@ export function printEvents(wire: Wire, say: (line: string) => void): { cancel()
     for (const status of change.changed) {
       const told = describePhase(status.phase);
       if (told === null || phases.get(status.instance) === told) continue;
-      phases.set(status.instance, told);
+      // What sleeps has nothing more to tell until it wakes.
+      if (status.phase.state === "asleep") phases.delete(status.instance);
+      else phases.set(status.instance, told);
       say(`${nameOf(status)} ${told}`);
     }
     for (const instance of change.removed) phases.delete(instance);

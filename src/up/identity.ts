@@ -9,7 +9,7 @@ import { type NodeName, parseNodeName } from "../model/names.ts";
 export interface CloudIdentity {
   /** Six characters of [a-z0-9]: part of every interface, cgroup and directory Lode makes. */
   readonly cloud: string;
-  /** Host uid of offset 0; the cloud owns the next 100,000. */
+  /** Host uid of offset 0; the cloud owns the next million, one for each app it ever has. */
   readonly uidBase: number;
   /** This machine's name in the pool; stays when the host is renamed. */
   readonly node: NodeName;
@@ -17,11 +17,11 @@ export interface CloudIdentity {
 
 /**
  * Bases lie in systemd's container range (524288–1879048191) above what is commonly handed to
- * subuids, 100,000 apart, so that clouds on one host rarely share a uid.
+ * subuids, a million apart, so that clouds on one host rarely share a uid.
  */
 const uidRangeFirst = 600_000_000;
-const uidRangeSize = 100_000;
-const uidRanges = 10_000;
+const uidRangeSize = 1_000_000;
+const uidRanges = 1_000;
 
 export function openIdentity(dataDirectory: string, random: Random): Result<CloudIdentity, string> {
   const file = join(dataDirectory, "cloud.json");

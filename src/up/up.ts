@@ -175,10 +175,10 @@ class Starting {
     const api = await this.#api(paths, control, fabric);
     if (!api.ok) return api;
     this.#undo.push(() => api.value.stop());
-    const running = await control.start();
-    if (!running.ok) return err(`control cannot start: ${running.error.message}`);
+    // What runs is the agent's to know, and nobody waits for control to have read its index.
+    const [running, agentStarted] = await Promise.all([control.start(), agent.start()]);
     this.#undo.push(() => control.close());
-    const agentStarted = await agent.start();
+    if (!running.ok) return err(`control cannot start: ${running.error.message}`);
     if (!agentStarted.ok) return agentStarted;
     this.#undo.push(() => agent.close());
     return ok({ gateways: gateways.value, control, agent, api: api.value });

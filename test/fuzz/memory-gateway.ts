@@ -33,6 +33,8 @@ export interface Front {
   /** Passes time, and looks at all deadlines. */
   advance(durationMs: number): void;
   readonly connectionCount: number;
+  /** What it asked others and waits for; each is answered by a call. */
+  readonly questions: (() => void)[];
   stop(): Promise<void>;
 }
 
@@ -67,13 +69,16 @@ async function interceptListen(start: () => Promise<void>): Promise<Handlers> {
 
 export async function startMemoryGateway(): Promise<Front> {
   const directory = mkdtempSync(join(tmpdir(), "lode-fuzz-"));
-  const wire = createMemoryWire();
+  const timer = { cancel() {} };
+  const wire = createMemoryWire({
+    clock: { now: () => 0, after: () => timer, every: () => timer },
+  });
   const loadTablePath = join(directory, "load.table");
   createLoadTable(loadTablePath, 2);
   const problems: string[] = [];
   let now = 1_000_000_000_000;
   let sweep = () => {};
-  const timer = { cancel() {} };
+  const questions: (() => void)[] = [];
   let gateway: Gateway | null = null;
   const handlers = await interceptListen(async () => {
     const { startGateway } = await import("../../src/gateway/gateway.ts");
@@ -81,7 +86,12 @@ export async function startMemoryGateway(): Promise<Front> {
     const running = harness.runningAt(harness.tcp(1));
     const apps = { "default/app": harness.appRoute("app", [harness.routeInstance("i1", running)]) };
     wire.respond(subjects.routesSnapshot, async () => {
-      return { epoch: "e1", revision: 1, apps, certificates: [] } as never;
+      return { epoch: "e1", revision: 1, apps, certificates: [], costs: [] } as never;
+    });
+    // All other hosts are nobody's.
+    wire.respond(subjects.routesFind, async () => {
+      await new Promise<void>((resolve) => questions.push(resolve));
+      return { epoch: "e1", revision: 1, found: null };
     });
     gateway = startGateway({
       ...{ id: "g0", wire, loadTablePath, row: 0, accessLog: null },
@@ -104,7 +114,7 @@ export async function startMemoryGateway(): Promise<Front> {
   });
   const running = gateway as unknown as Gateway;
   return {
-    problems,
+    ...{ problems, questions },
     open: (socket) => handlers.open(socket),
     data: (socket, chunk) => handlers.data(socket, chunk),
     drain: (socket) => handlers.drain(socket),
@@ -151,7 +161,7 @@ export function startNaiveFront(): Front {
     };
   });
   return {
-    problems: [],
+    ...{ problems: [], questions: [] },
     open() {},
     data: (socket, chunk) => forwarder.received(socket, chunk.toString("latin1")),
     drain() {},

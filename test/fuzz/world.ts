@@ -1,3 +1,4 @@
+import { drainMicrotasks } from "bun:jsc";
 import { type Answerer, AppConnection } from "./app.ts";
 import { type Front, interceptDials } from "./memory-gateway.ts";
 import { forApp, forClient, type Handlers, MemorySocket } from "./memory-socket.ts";
@@ -112,11 +113,20 @@ export class World {
     const { dice } = this.options as CaseOptions;
     const actions: (() => void)[] = [];
     for (let step = 0; ; step += 1) {
+      // What follows at once from what happened last, happens first.
+      drainMicrotasks();
       actions.length = 0;
       if (chunks.length > 0 && !client.paused && !client.terminated) {
         actions.push(() => this.deliver(client, chunks.shift() as Buffer));
       }
       if (client.blocked && !client.dead) actions.push(() => this.drain(client, this.front));
+      const [question] = this.front.questions;
+      if (question !== undefined) {
+        actions.push(() => {
+          this.front.questions.shift();
+          question();
+        });
+      }
       for (const line of this.lines) {
         const before = actions.length;
         this.offer(line, client, actions);

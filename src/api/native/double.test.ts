@@ -388,12 +388,21 @@ export function createDouble(clock: Clock): Double {
       record.value.view = { ...view, limits: { ...view.limits, ...limits } };
       return ok(record.value.view);
     },
-    async listInstances(project, app) {
-      return ok(
-        [...apps.values()]
-          .filter(({ view }) => view.project === project && (app === null || view.name === app))
-          .flatMap(({ view }) => view.instances),
-      );
+    async listInstances(project, { after, limit }) {
+      const items = [...apps.values()]
+        .filter(({ view }) => view.project === project)
+        .flatMap(({ view }) => view.instances)
+        .filter(({ instance }) => after === null || instance > after)
+        .sort((one, other) => (one.instance < other.instance ? -1 : 1));
+      const some = items.slice(0, limit);
+      return ok({
+        items: some,
+        next: items.length > limit ? (some.at(-1)?.instance ?? null) : null,
+      });
+    },
+    async listAppInstances(ref) {
+      const record = find(ref);
+      return record.ok ? ok(record.value.view.instances) : record;
     },
     async costs(ref) {
       const record = find(ref);

@@ -25,6 +25,8 @@ export interface Present {
   readonly statuses: Iterable<readonly [app: string, status: InstanceStatus]>;
   /** What is known of an app's requests' costs. */
   costsOf(app: string): AppCosts | null;
+  /** Instances that sleep and are not among the statuses. */
+  readonly asleep: number;
 }
 
 /** Everything that is measured, in the families that Prometheus knows. */
@@ -239,6 +241,10 @@ function gaugesOf(meters: Meters, present: Present): Gauges {
     const labels = { ...labelsOf(app), process };
     add(gauges.instances, { ...labels, state: phase.state }, 1);
     if (usage !== null) add(gauges.memory, labels, usage.memoryBytes);
+  }
+  if (present.asleep > 0) {
+    const labels = { ...labelsOf(otherApp), process: otherProcess, state: "asleep" };
+    add(gauges.instances, labels, present.asleep);
   }
   for (const [, gateway] of meters.liveGateways()) {
     for (const [key, { inFlight, held }] of gateway.apps) {

@@ -40,7 +40,7 @@ function rig() {
     families: (
       statuses: readonly (readonly [string, InstanceStatus])[] = [],
       costsOf: (app: string) => AppCosts | null = () => null,
-    ) => metricFamilies(meters, { version: "1", apps: 2, statuses, costsOf }),
+    ) => metricFamilies(meters, { version: "1", apps: 2, statuses, costsOf, asleep: 0 }),
   };
 }
 

@@ -153,7 +153,8 @@ export class Meters {
       const last = gateway.apps.get(traffic.app)?.counts;
       const sums = this.countsOf(traffic.app).traffic;
       addGrowth(sums, traffic.counts, last);
-      gateway.apps.set(traffic.app, traffic);
+      if (traffic.last === true) gateway.apps.delete(traffic.app);
+      else gateway.apps.set(traffic.app, traffic);
     }
   }
 
@@ -172,7 +173,8 @@ export class Meters {
     this.#nodes.set(node, view);
     for (const total of totals) {
       this.#add(total, view.last.get(total.instance));
-      view.last.set(total.instance, total);
+      if (total.last === true) view.last.delete(total.instance);
+      else view.last.set(total.instance, total);
     }
     for (const instance of removed) {
       view.last.delete(instance);

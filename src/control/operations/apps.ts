@@ -1,5 +1,5 @@
 import { ok } from "../../base/result.ts";
-import { keys } from "../../model/keys.ts";
+import { appKey, keys } from "../../model/keys.ts";
 import { type AppName, type ProjectName, parseAppName } from "../../model/names.ts";
 import { releaseName } from "../../model/release.ts";
 import type { DeploymentEvent } from "../../model/wire.ts";
@@ -8,21 +8,29 @@ import type {
   AppRef,
   AppView,
   CloudStatus,
-  InstanceView,
   Outcome,
   Page,
   PageRequest,
   ReleaseView,
 } from "../operations.ts";
-import { type Context, commit, findApp, type Refusal, refuse } from "./context.ts";
-import { appView, instanceViews, releaseView } from "./views.ts";
+import {
+  badCursor,
+  type Context,
+  commit,
+  findApp,
+  fromLedger,
+  pageFault,
+  type Refusal,
+  refuse,
+} from "./context.ts";
+import { appView, releaseView } from "./views.ts";
 
-const pageMax = 1_000;
 /** Instances get 10 s to end; then the records go. */
 const removalWaitMs = 20_000;
 
 export async function status(context: Context): Outcome<CloudStatus> {
-  const { snapshot } = context.engine.state;
+  const { state } = context.engine;
+  const { snapshot } = state;
   const { version, domain, httpPort, httpsPort } = context.settings;
   const nodes = [...snapshot.nodes.values()].flatMap(({ name, node, instances }) => {
     if (node === null) return [];
@@ -30,7 +38,7 @@ export async function status(context: Context): Outcome<CloudStatus> {
     return [{ name, capacity: node.capacity, alive, instances }];
   });
   const instances = nodes.reduce((sum, node) => sum + node.instances, 0);
-  return ok({ version, domain, httpPort, httpsPort, nodes, apps: snapshot.apps.size, instances });
+  return ok({ version, domain, httpPort, httpsPort, nodes, apps: state.appCount, instances });
 }
 
 export async function listApps(
@@ -42,15 +50,27 @@ export async function listApps(
   if (fault !== null) return fault;
   const { after } = page;
   if (after !== null && !parseAppName(after).ok) return badCursor(after);
-  const names = context.appNames.of(project);
-  const from = after === null ? 0 : names.findIndex((name) => name > after);
-  const some = from === -1 ? [] : names.slice(from, from + page.limit);
-  const items = some.flatMap((app) => {
-    const found = findApp(context, { project, app });
-    return found.ok ? [appView(context, found.value.state, found.value.app.value)] : [];
+  const listed = await context.ledger.list(keys.appsOf(project), {
+    ...(after === null ? {} : { after: keys.app(project, after as AppName) }),
+    limit: page.limit + 1,
   });
-  const isLast = from === -1 || from + page.limit >= names.length;
-  return ok({ items, next: isLast ? null : (some.at(-1) ?? null) });
+  if (!listed.ok) return fromLedger("listing the apps", listed.error);
+  const some = listed.value.entries.slice(0, page.limit).map(({ key }) => nameIn(key));
+  const looked = await context.engine.glance(
+    some.map((app) => appKey(project, app)),
+    () =>
+      some.flatMap((app) => {
+        const found = findApp(context, { project, app });
+        return found.ok ? [appView(context, found.value.state, found.value.app.value)] : [];
+      }),
+  );
+  if (!looked.ok) return fromLedger("listing the apps", looked.error);
+  const isLast = listed.value.entries.length <= page.limit;
+  return ok({ items: looked.value, next: isLast ? null : (some.at(-1) ?? null) });
+}
+
+function nameIn(key: string): AppName {
+  return key.slice(key.lastIndexOf("/") + 1) as AppName;
 }
 
 export async function getApp(context: Context, ref: AppRef): Outcome<AppView> {
@@ -88,28 +108,11 @@ async function isForgotten(context: Context, ref: AppRef): Promise<void> {
     giveUp();
   });
   const { state } = context.engine;
-  while (!isLate && !state.isClosed && findApp(context, ref).ok) {
+  const isThere = () => state.isCold(appKey(ref.project, ref.app)) || findApp(context, ref).ok;
+  while (!isLate && !state.isClosed && isThere()) {
     await Promise.race([late, state.reached(state.snapshot.revision + 1)]);
   }
   timer.cancel();
-}
-
-export async function listInstances(
-  context: Context,
-  project: ProjectName,
-  app: AppName | null,
-): Outcome<readonly InstanceView[]> {
-  if (app !== null) {
-    const found = findApp(context, { project, app });
-    return found.ok ? ok(instanceViews(context, found.value.state)) : found;
-  }
-  const { apps } = context.engine.state.snapshot;
-  return ok(
-    context.appNames.of(project).flatMap((name) => {
-      const state = apps.get(`${project}/${name}`);
-      return state === undefined ? [] : instanceViews(context, state);
-    }),
-  );
 }
 
 /** Newest first; the cursor is a release's number. */
@@ -166,15 +169,4 @@ export async function watchDeployment(
 function noRelease(ref: AppRef, number: number): Refusal {
   const remedy = `see lode releases --app ${ref.app}`;
   return refuse("notFound", `${ref.app} has no release ${releaseName(number)}`, remedy);
-}
-
-function pageFault({ limit }: PageRequest): Refusal | null {
-  if (Number.isInteger(limit) && limit >= 1 && limit <= pageMax) return null;
-  const message = `limit=${limit} is not a page's size`;
-  return refuse("invalid", message, `write a whole number from 1 to ${pageMax}`, "/limit");
-}
-
-function badCursor(after: string): Refusal {
-  const message = `"${after.slice(0, 80)}" is not a place in this list`;
-  return refuse("invalid", message, "use the next of the page before", "/after");
 }

@@ -8,9 +8,8 @@ import { appKey } from "../../model/keys.ts";
 import { type AppState, emptyAppState, type Stored } from "../../scheduler/snapshot.ts";
 import type { Engine, FirstSteps } from "../engine.ts";
 import type { Meters } from "../metrics/meters.ts";
-import type { AppRef, OperationError, OperationErrorCode } from "../operations.ts";
+import type { AppRef, OperationError, OperationErrorCode, PageRequest } from "../operations.ts";
 import type { SecretBox } from "../secrets.ts";
-import type { AppNames } from "./app-names.ts";
 import type { KnownCosts } from "./known-costs.ts";
 import type { UidOffsets } from "./uid-offsets.ts";
 
@@ -35,7 +34,6 @@ export interface Context {
   readonly settings: ControlSettings;
   readonly engine: Engine;
   readonly uidOffsets: UidOffsets;
-  readonly appNames: AppNames;
   readonly meters: Meters;
   readonly knownCosts: KnownCosts;
 }
@@ -125,6 +123,19 @@ export function fromWire(doing: string, error: WireError): Refusal {
   const remedy =
     error.code === "noResponder" ? 'see "lode status" for the node' : "try again in a moment";
   return refuse("unavailable", `${doing}: ${error.message}`, remedy);
+}
+
+const pageMax = 1_000;
+
+export function pageFault({ limit }: PageRequest): Refusal | null {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= pageMax) return null;
+  const message = `limit=${limit} is not a page's size`;
+  return refuse("invalid", message, `write a whole number from 1 to ${pageMax}`, "/limit");
+}
+
+export function badCursor(after: string): Refusal {
+  const message = `"${after.slice(0, 80)}" is not a place in this list`;
+  return refuse("invalid", message, "use the next of the page before", "/after");
 }
 
 const attemptsMax = 100;

@@ -6,7 +6,8 @@ import { type Context, findApp } from "./context.ts";
 export async function costs(context: Context, ref: AppRef): Outcome<CostsView> {
   const found = findApp(context, ref);
   if (!found.ok) return found;
-  const known = context.knownCosts.of(appKey(ref.project, ref.app));
+  const { serving } = found.value.app.value;
+  const known = context.knownCosts.of(appKey(ref.project, ref.app), serving);
   if (known === null) return ok({ classes: [], idleUs: 0, sure: false, learnedAt: null });
   const { idleUs, sure, at } = known;
   const work = ({ costUs, requests }: CostsView["classes"][number]) => costUs * requests;

@@ -1,31 +1,31 @@
 import type { Subscription, Wire } from "../../fabric/wire.ts";
 import { type AppCosts, type CostsMessage, subjects } from "../../model/wire.ts";
 
-/** With more, those of apps that are no more go. */
-const keptMaxAtFirst = 1000;
+/** As many as a gateway learns of at one time. */
+const appsMax = 10_000;
 
-/** What the gateways published last of each app that serves, kept for those who ask. */
+/**
+ * What the gateways published last of each app, also of those that sleep, for whoever asks, and
+ * for gateways that have forgotten an app. With too many, those that were learned of least
+ * lately go.
+ */
 export class KnownCosts {
   readonly #wire: Wire;
   readonly #byApp = new Map<string, AppCosts>();
-  readonly #releaseOf: (app: string) => number | null;
-  #keptMax = keptMaxAtFirst;
   #subscription: Subscription | null = null;
 
-  /** @param releaseOf the release of an app that serves; null: none. */
-  constructor(wire: Wire, releaseOf: (app: string) => number | null) {
+  constructor(wire: Wire) {
     this.#wire = wire;
-    this.#releaseOf = releaseOf;
   }
 
   start(): void {
     this.#subscription = this.#wire.subscribe(subjects.costs, ({ payload }) => {
       const costs = payload as unknown as CostsMessage;
       if (costs.app === null) return;
+      this.#byApp.delete(costs.app);
       this.#byApp.set(costs.app, costs);
-      if (this.#byApp.size <= this.#keptMax) return;
-      for (const app of this.#byApp.keys()) if (this.of(app) === null) this.#byApp.delete(app);
-      this.#keptMax = Math.max(keptMaxAtFirst, 2 * this.#byApp.size);
+      if (this.#byApp.size <= appsMax) return;
+      this.#byApp.delete(this.#byApp.keys().next().value as string);
     });
     this.#wire.publish(subjects.costsWanted, null);
   }
@@ -34,9 +34,9 @@ export class KnownCosts {
     this.#subscription?.cancel();
   }
 
-  of(app: string): AppCosts | null {
+  /** Another release is another program: what was learned of the one before is of no use. */
+  of(app: string, release: number | null): AppCosts | null {
     const known = this.#byApp.get(app);
-    // Another release is another program: what was learned of the one before is of no use.
-    return known !== undefined && known.release === this.#releaseOf(app) ? known : null;
+    return known !== undefined && known.release === release ? known : null;
   }
 }

@@ -1,5 +1,5 @@
 import { ok } from "../../base/result.ts";
-import { appKey } from "../../model/keys.ts";
+import { keys } from "../../model/keys.ts";
 import type { InstanceId, ProjectName } from "../../model/names.ts";
 import type { AppState } from "../../scheduler/snapshot.ts";
 import { metricFamilies } from "../metrics/families.ts";
@@ -13,18 +13,23 @@ const framePeriodMs = 1000;
 const rateFrames = 3;
 const framesQueuedMax = 4;
 const appsShownMax = 200;
-/** Apps looked at closely in a frame; beyond, those that do nothing are only counted. */
-const quietAppsMax = 1000;
+/** The first of the apps that do nothing are shown; the others are only counted. */
+const quietAppsMax = 200;
 
 export async function metrics(context: Context): Outcome<readonly MetricFamily[]> {
   const { engine, meters, knownCosts, settings } = context;
-  const { apps } = engine.state.snapshot;
-  meters.keep((app) => apps.get(app) !== undefined);
-  const statuses = engine.observer.statuses();
-  const count = [...apps.entries()].filter(([, { app }]) => app !== null).length;
-  const costsOf = (app: string) => knownCosts.of(app);
-  const present = { version: settings.version, apps: count, statuses, costsOf };
-  return ok(metricFamilies(meters, present));
+  const { apps, nodes } = engine.state.snapshot;
+  meters.keep((app) => apps.get(app) !== undefined || engine.state.isCold(app));
+  const assigned = [...nodes.values()].reduce((sum, { instances }) => sum + instances, 0);
+  return ok(
+    metricFamilies(meters, {
+      version: settings.version,
+      apps: engine.state.appCount,
+      statuses: engine.observer.statuses(),
+      costsOf: (app) => knownCosts.of(app, apps.get(app)?.app?.value.serving ?? null),
+      asleep: Math.max(0, assigned - engine.observer.count),
+    }),
+  );
 }
 
 /** Requests of every instance at one moment. */
@@ -41,34 +46,42 @@ export async function top(
   const { clock, meters } = context;
   const mark = (): Mark => ({ at: clock.now(), requests: new Map(meters.requests) });
   const marks = [mark()];
-  const timer = clock.every(framePeriodMs, () => {
+  const show = async () => {
+    await showFirst(context, project);
     stream.push(frame(context, project, marks[0] as Mark));
     marks.push(mark());
     if (marks.length > rateFrames) marks.shift();
-  });
+  };
+  const timer = clock.every(framePeriodMs, () => void show());
   const stream = new Stream<TopFrame>(framesQueuedMax, () => timer.cancel());
   onAbort(signal, () => stream.end());
   return ok(stream);
 }
 
+/** Keeps the first of the project's apps in the snapshot. */
+async function showFirst({ ledger, engine }: Context, project: ProjectName): Promise<void> {
+  const listed = await ledger.list(keys.appsOf(project), { limit: quietAppsMax });
+  if (!listed.ok) return;
+  await engine.ensure(listed.value.entries.map(({ key }) => key.slice(keys.apps.length)));
+}
+
 function frame(context: Context, project: ProjectName, since: Mark): TopFrame {
-  const names = context.appNames.of(project);
-  const { apps } = context.engine.state.snapshot;
+  const { state } = context.engine;
   const rows: TopApp[] = [];
   let quiet = 0;
-  for (const name of names) {
-    const key = appKey(project, name);
-    const state = apps.get(key);
-    if (state?.app == null) continue;
+  for (const [key, each] of state.snapshot.apps.entries()) {
+    if (each.app?.value.project !== project) continue;
     if (isQuiet(context, key)) quiet += 1;
-    if (quiet <= quietAppsMax || !isQuiet(context, key))
-      rows.push(rowOf(context, key, state, since));
+    if (quiet <= quietAppsMax || !isQuiet(context, key)) {
+      rows.push(rowOf(context, key, each, since));
+    }
   }
   rows.sort(byBusiness);
+  const apps = rows.slice(0, appsShownMax);
   return {
     at: context.clock.now(),
-    apps: rows.slice(0, appsShownMax),
-    more: Math.max(0, rows.length - appsShownMax) + Math.max(0, quiet - quietAppsMax),
+    apps,
+    more: Math.max(0, state.appCountOf(project) - apps.length),
   };
 }
 

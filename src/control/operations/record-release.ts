@@ -4,8 +4,8 @@ import type { App } from "../../model/app.ts";
 import { appKey, keys } from "../../model/keys.ts";
 import type { Deployment, Release } from "../../model/release.ts";
 import { applyChanges } from "../../scheduler/apply.ts";
-import { type AppState, hostsOf, type Snapshot } from "../../scheduler/snapshot.ts";
-import type { Actor, AppRef, OperationError } from "../operations.ts";
+import { type AppState, type HostClaim, hostsOf } from "../../scheduler/snapshot.ts";
+import type { Actor, AppRef, OperationError, Outcome } from "../operations.ts";
 import {
   beingRemoved,
   type Context,
@@ -59,7 +59,7 @@ export async function recordRelease(
     if (!taken.ok) return fromLedger(`creating ${ref.app}`, taken.error);
     uidOffset = taken.value;
   }
-  const recorded = await commit(context, `recording a release of ${ref.app}`, async () =>
+  const recorded = await commit(context, `recording a release of ${ref.app}`, () =>
     propose(context, ref, actor, draft, uidOffset),
   );
   const isUsed = recorded.ok && stateOf(context, ref).app?.value.uidOffset === uidOffset;
@@ -67,14 +67,13 @@ export async function recordRelease(
   return recorded;
 }
 
-function propose(
+async function propose(
   context: Context,
   ref: AppRef,
   actor: Actor,
   draft: DraftRelease,
   uidOffset: number | null,
-): Result<Proposal<Release | null>, OperationError> {
-  const { snapshot } = context.engine.state;
+): Promise<Result<Proposal<Release | null>, OperationError>> {
   const state = stateOf(context, ref);
   const record = state.app;
   if (record?.value.removing) return beingRemoved(ref);
@@ -93,7 +92,7 @@ function propose(
     return ok({ conditions, writes: [write], value: null });
   }
   const made = recordsOf(context, app, actor, drafted.value);
-  const hosts = claims(context, snapshot, made.app, made.release);
+  const hosts = await claims(context, made.app, made.release);
   if (!hosts.ok) return hosts;
   const writes = [...made.writes, ...hosts.value.writes];
   conditions.push(...hosts.value.conditions);
@@ -152,22 +151,23 @@ function recordsOf(
 }
 
 /** The release's host names: claimed for the app, or who has them. */
-function claims(
+async function claims(
   context: Context,
-  snapshot: Snapshot,
   app: App,
   release: Release,
-): Result<{ writes: readonly Write[]; conditions: readonly Condition[] }, OperationError> {
+): Outcome<{ writes: readonly Write[]; conditions: readonly Condition[] }> {
   const writes: Write[] = [];
   const conditions: Condition[] = [];
   const owner = { project: app.project, app: app.name };
   for (const host of hostsOf(app, release.config, context.settings.domain)) {
-    const claim = snapshot.hosts.get(host)?.value;
-    if (claim === undefined) {
+    const entry = await context.ledger.get(keys.host(host));
+    if (!entry.ok) return fromLedger(`looking up ${host}`, entry.error);
+    if (entry.value === null) {
       conditions.push({ kind: "absent", key: keys.host(host) });
       writes.push({ kind: "put", key: keys.host(host), value: JSON.stringify(owner) });
       continue;
     }
+    const claim = JSON.parse(entry.value.value) as HostClaim;
     if (claim.project === app.project && claim.app === app.name) continue;
     return refuse(
       "conflict",

@@ -60,7 +60,7 @@ export function instanceViews(context: Context, state: AppState): readonly Insta
   );
 }
 
-function unseen(assignment: Assignment): InstanceView {
+export function unseen(assignment: Assignment): InstanceView {
   const { instance, node, project, app, release, process } = assignment;
   return {
     ...{ instance, node, project, app, release, process },

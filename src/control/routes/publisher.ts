@@ -2,8 +2,16 @@ import type { Json } from "../../base/json.ts";
 import type { Clock, Timer } from "../../base/time.ts";
 import type { Subscription, Wire } from "../../fabric/wire.ts";
 import type { InstanceId } from "../../model/names.ts";
-import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
-import { subjects } from "../../model/wire.ts";
+import type {
+  AppRoute,
+  Certificate,
+  RouteAnswer,
+  RouteChange,
+  RouteQuery,
+  RoutesRequest,
+  RouteTable,
+} from "../../model/route.ts";
+import { type AppCosts, subjects } from "../../model/wire.ts";
 import type { Observed } from "../../scheduler/observed.ts";
 import type { Snapshot } from "../../scheduler/snapshot.ts";
 import { Columns } from "./columns.ts";
@@ -11,10 +19,22 @@ import { routeOf } from "./route.ts";
 
 const reminderMs = 5_000;
 
+/** Where a publisher has from what it publishes. Both promises reject when they cannot. */
+export interface RouteSource {
+  /** Reads apps into the snapshot and calls `update`. */
+  load(apps: readonly string[]): Promise<void>;
+  /** Names the apps that may have a host. */
+  candidatesFor(host: string): Promise<readonly string[]>;
+  /** What is known of the release's requests' costs. */
+  costsOf(app: string, release: number | null): AppCosts | null;
+}
+
 /**
  * The gateways' route table, changed app by app and published as it changes. A gateway that
  * asks before `open` waits for its answer: until the nodes have reported, a table would take
- * away running instances that control has merely not seen yet.
+ * away running instances that control has merely not seen yet. It holds the apps of the snapshot;
+ * a gateway that has a request for another asks by the host, and keeps what it learns: an app
+ * that changes is in the snapshot, and published.
  */
 export class RoutePublisher {
   readonly #wire: Wire;
@@ -23,7 +43,8 @@ export class RoutePublisher {
   readonly #epoch: string;
   readonly #unseal: (sealed: string) => string;
   readonly #routes = new Map<string, AppRoute>();
-  readonly #responder: Subscription;
+  readonly #responders: readonly Subscription[];
+  readonly #source: RouteSource;
   readonly #reminder: Timer;
   readonly #opened: Promise<void>;
   #markOpened: () => void = () => {};
@@ -31,26 +52,37 @@ export class RoutePublisher {
   #certificates: readonly Certificate[] = [];
   #revision = 0;
 
-  /** `epoch` is new for each life of a publisher. */
+  /** @param epoch new for each life of a publisher. */
   constructor(
     wire: Wire,
     clock: Clock,
     epoch: string,
     domain: string,
     unseal: (sealed: string) => string,
+    source: RouteSource,
   ) {
     this.#wire = wire;
     this.#domain = domain;
-
+    this.#source = source;
     this.#epoch = epoch;
     this.#unseal = unseal;
     this.#opened = new Promise((resolve) => {
       this.#markOpened = resolve;
     });
-    this.#responder = wire.respond(subjects.routesSnapshot, async () => {
-      await this.#opened;
-      return this.#table() as unknown as Json;
-    });
+    this.#responders = [
+      wire.respond(subjects.routesSnapshot, async (payload) => {
+        await this.#opened;
+        // Gateways outlive lode: one of an earlier version asks with null.
+        const request = payload as unknown as RoutesRequest | null;
+        await this.#source.load(request?.keep ?? []);
+        return this.#table() as unknown as Json;
+      }),
+      wire.respond(subjects.routesFind, async (payload) => {
+        await this.#opened;
+        const { host } = payload as unknown as RouteQuery;
+        return (await this.#find(host)) as unknown as Json;
+      }),
+    ];
     this.#reminder = clock.every(reminderMs, () => this.#remind());
   }
 
@@ -64,12 +96,13 @@ export class RoutePublisher {
   }
 
   close(): void {
-    this.#responder.cancel();
+    for (const responder of this.#responders) responder.cancel();
     this.#reminder.cancel();
   }
 
   update(snapshot: Snapshot, observed: Observed, apps: Iterable<string>): void {
     const changed: Record<string, AppRoute | null> = {};
+    const costs: AppCosts[] = [];
     for (const key of apps) {
       const state = snapshot.apps.get(key);
       this.#columns.keep(key, state?.assignments.map(({ value }) => value.instance) ?? []);
@@ -82,8 +115,17 @@ export class RoutePublisher {
       if (JSON.stringify(before) === JSON.stringify(after)) continue;
       this.#replace(key, after);
       changed[key] = after;
+      if (before === null && after !== null) costs.push(...this.#costsOf(key, after));
     }
-    if (Object.keys(changed).length > 0) this.#publish(changed, null);
+    if (Object.keys(changed).length > 0) this.#publish(changed, null, costs);
+  }
+
+  /** They are not in the snapshot any more; what gateways know of them stays true. */
+  forget(apps: Iterable<string>): void {
+    for (const key of apps) {
+      this.#routes.delete(key);
+      this.#columns.keep(key, []);
+    }
   }
 
   setCertificates(snapshot: Snapshot): void {
@@ -95,6 +137,24 @@ export class RoutePublisher {
     this.#publish({}, this.#certificates);
   }
 
+  async #find(host: string): Promise<RouteAnswer> {
+    const candidates = await this.#source.candidatesFor(host);
+    await this.#source.load(candidates);
+    const at = { epoch: this.#epoch, revision: this.#revision };
+    for (const key of candidates) {
+      const route = this.#routes.get(key);
+      if (!route?.hosts.includes(host)) continue;
+      const [costs = null] = this.#costsOf(key, route);
+      return { ...at, found: { key, route, costs } };
+    }
+    return { ...at, found: null };
+  }
+
+  #costsOf(key: string, { release }: AppRoute): readonly AppCosts[] {
+    const costs = this.#source.costsOf(key, release);
+    return costs === null ? [] : [costs];
+  }
+
   #replace(key: string, after: AppRoute | null): void {
     if (after === null) this.#routes.delete(key);
     else this.#routes.set(key, after);
@@ -103,6 +163,7 @@ export class RoutePublisher {
   #publish(
     apps: Readonly<Record<string, AppRoute | null>>,
     certificates: readonly Certificate[] | null,
+    costs: readonly AppCosts[] = [],
   ): void {
     if (!this.#isOpen) return;
     const from = this.#revision;
@@ -113,6 +174,7 @@ export class RoutePublisher {
       to: this.#revision,
       apps,
       certificates,
+      costs,
     };
     this.#wire.publish(subjects.routesChanged, change as unknown as Json);
   }
@@ -121,7 +183,7 @@ export class RoutePublisher {
   #remind(): void {
     if (!this.#isOpen) return;
     const at = { epoch: this.#epoch, from: this.#revision, to: this.#revision };
-    const change: RouteChange = { ...at, apps: {}, certificates: null };
+    const change: RouteChange = { ...at, apps: {}, certificates: null, costs: [] };
     this.#wire.publish(subjects.routesChanged, change as unknown as Json);
   }
 
@@ -131,6 +193,7 @@ export class RoutePublisher {
       revision: this.#revision,
       apps: Object.fromEntries(this.#routes),
       certificates: this.#certificates,
+      costs: [...this.#routes].flatMap(([key, route]) => this.#costsOf(key, route)),
     };
   }
 }

@@ -3,7 +3,14 @@ import type { Subscription, Wire } from "../../fabric/wire.ts";
 import type { InstanceStatus } from "../../model/instance.ts";
 import { appKey } from "../../model/keys.ts";
 import type { InstanceId, NodeName } from "../../model/names.ts";
-import { type NodeChange, type NodeReport, subjects } from "../../model/wire.ts";
+import {
+  type NodeChange,
+  type NodeReport,
+  type ReportRequest,
+  type StatusesReply,
+  type StatusesRequest,
+  subjects,
+} from "../../model/wire.ts";
 import type { Observed, ObservedInstance } from "../../scheduler/observed.ts";
 
 const reportTimeoutMs = 5_000;
@@ -14,6 +21,8 @@ const retryLaterMs = 2_000;
 /** Agents give a sign of life every 5 s. */
 const silenceMs = 20_000;
 const changesKeptMax = 1_000;
+/** Attempts to get an answer that is not older than the changes heard meanwhile. */
+const learnAttemptsMax = 5;
 
 interface NodeView {
   epoch: string | null;
@@ -47,7 +56,7 @@ export class Observer implements Observed {
   #members: ReadonlySet<NodeName> = new Set();
   #closed = false;
 
-  /** `onHeard`: a node reported for the first time; all that waited for it can be decided. */
+  /** `onHeard`: a node reported; what waited for it can be decided. */
   constructor(
     wire: Wire,
     clock: Clock,
@@ -93,11 +102,82 @@ export class Observer implements Observed {
     return this.#byApp.get(app) ?? nothing;
   }
 
+  /** Those with instances that are known here. */
+  get apps(): Iterable<string> {
+    return this.#byApp.keys();
+  }
+
+  /** Instances that are known. */
+  get count(): number {
+    let sum = 0;
+    for (const { statuses } of this.#nodes.values()) sum += statuses.size;
+    return sum;
+  }
+
+  /** What is known of every node. */
+  *instances(): Iterable<ObservedInstance> {
+    for (const instances of this.#byApp.values()) yield* instances.values();
+  }
+
   /** What every node runs, by app. */
   *statuses(): Iterable<readonly [app: string, status: InstanceStatus]> {
     for (const [app, instances] of this.#byApp) {
       for (const { status } of instances.values()) yield [app, status];
     }
+  }
+
+  /**
+   * Asks the node for instances that are not known here: it tells by itself only of those that
+   * are awake. A node that does not answer leaves them unknown.
+   */
+  async learn(node: NodeName, instances: readonly InstanceId[]): Promise<void> {
+    for (let attempt = 0; attempt < learnAttemptsMax; attempt += 1) {
+      const view = this.#nodes.get(node);
+      if (view === undefined || view.heardSince === null || view.asking || this.#closed) return;
+      const unknown = instances.filter((instance) => !view.statuses.has(instance));
+      if (unknown.length === 0) return;
+      const reply = await this.#askFor(node, unknown);
+      if (reply === null || this.#nodes.get(node) !== view) return;
+      const { epoch, sequence, statuses } = reply;
+      const isOlder = epoch !== view.epoch || sequence < view.sequence;
+      if (isOlder && attempt + 1 < learnAttemptsMax) continue;
+      const touched = new Set<string>();
+      for (const status of statuses) {
+        if (!view.statuses.has(status.instance)) this.#put(view, node, status, touched);
+      }
+      return;
+    }
+  }
+
+  /** Asks the node, and keeps nothing. */
+  async statusesOf(
+    node: NodeName,
+    instances: readonly InstanceId[],
+  ): Promise<readonly InstanceStatus[]> {
+    if (this.heardSince(node) === null) return [];
+    return (await this.#askFor(node, instances))?.statuses ?? [];
+  }
+
+  async #askFor(node: NodeName, instances: readonly InstanceId[]): Promise<StatusesReply | null> {
+    const request: StatusesRequest = { instances };
+    const reply = await this.#wire.request(
+      subjects.nodeStatuses(node),
+      { ...request },
+      { timeoutMs: reportTimeoutMs },
+    );
+    return reply.ok ? (reply.value as unknown as StatusesReply) : null;
+  }
+
+  knows(node: NodeName, instance: InstanceId): boolean {
+    return this.#nodes.get(node)?.statuses.has(instance) ?? false;
+  }
+
+  /** Nobody looks at the app; of its instances nothing is kept. */
+  forget(app: string): void {
+    for (const { node, status } of this.#byApp.get(app)?.values() ?? []) {
+      this.#nodes.get(node)?.statuses.delete(status.instance);
+    }
+    this.#byApp.delete(app);
   }
 
   heardSince(node: NodeName): Timestamp | null {
@@ -190,9 +270,16 @@ export class Observer implements Observed {
     if (view.asking || this.#closed) return;
     view.asking = true;
     view.retry?.cancel();
-    const reply = await this.#wire.request(subjects.nodeReport(name), null, {
-      timeoutMs: reportTimeoutMs,
-    });
+    // A node forgets what sleeps, and would not name it.
+    const also = [...view.statuses.values()]
+      .filter(({ phase }) => phase.state === "asleep")
+      .map(({ instance }) => instance);
+    const request: ReportRequest = { also };
+    const reply = await this.#wire.request(
+      subjects.nodeReport(name),
+      { ...request },
+      { timeoutMs: reportTimeoutMs },
+    );
     view.asking = false;
     if (this.#closed || this.#nodes.get(name) !== view) return;
     if (reply.ok) {
@@ -218,7 +305,6 @@ export class Observer implements Observed {
     for (const status of before.values()) {
       if (!view.statuses.has(status.instance)) this.#drop(status, touched);
     }
-    const isFirst = view.heardSince === null;
     view.lastHeardAt = this.#clock.now();
     view.heardSince ??= view.lastHeardAt;
     const kept = view.kept.filter(
@@ -226,7 +312,7 @@ export class Observer implements Observed {
     );
     view.kept = [];
     this.#onChange(touched);
-    if (isFirst) this.#onHeard(report.node);
+    this.#onHeard(report.node);
     this.#checkSilence();
     for (const change of kept) this.#changed(change);
   }

@@ -21,8 +21,9 @@ function appRecord(name: string) {
 }
 
 async function stateOn(ledger: Ledger, clock: VirtualClock): Promise<HardState> {
-  const state = new HardState(ledger, clock, () => {});
+  const state = new HardState(ledger, clock, "localhost", () => {});
   expect(await state.start()).toEqual(ok(undefined));
+  await state.indexed;
   return state;
 }
 
@@ -46,6 +47,9 @@ test("the snapshot follows the ledger, and begins anew when the history is gone"
   await state.reached(8);
   await clock.run(1_000);
   expect(state.snapshot.revision).toBe(8);
+  const all = ["one", "two", "three", "four", "five", "six", "seven"];
+  await state.load(all.map((name) => `default/${name}`));
+  expect(state.appCount).toBe(6);
   const names = [...state.snapshot.apps.entries()].map(([key]) => key).sort();
   expect(names).toEqual(
     ["five", "four", "seven", "six", "three", "two"].map((name) => `default/${name}`),
@@ -60,10 +64,11 @@ test("one replica leads; the next takes over when its lease ends, or at once by 
   const make = async (replica: string) => {
     const changes: boolean[] = [];
     let leader: Leadership | null = null;
-    const state = new HardState(ledger, clock, (change) => {
+    const state = new HardState(ledger, clock, "localhost", (change) => {
       if (change.leaderChanged) void leader?.review();
     });
     await state.start();
+    await state.indexed;
     leader = new Leadership(ledger, clock, replica, state, () => {
       changes.push(leader?.fence !== null);
     });
@@ -181,7 +186,7 @@ test("a node's changes are followed by their numbers; a gap asks for the whole",
   await clock.run(1);
   expect(agent.reports).toBe(3);
   expect(observer.instancesOf("default/one").size).toBe(0);
-  expect(heard).toBe(1);
+  expect(heard).toBe(3);
 
   expect(observer.isAlive(n1)).toBe(true);
   await clock.run(30_000);

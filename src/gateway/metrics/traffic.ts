@@ -29,7 +29,8 @@ export class Traffic {
     const apps: AppTraffic[] = [];
     for (const app of this.changed) {
       const { key, counts, heldCount } = app;
-      apps.push({ app: key, inFlight: counts.inFlight, held: heldCount, counts: counts.take() });
+      const told = { inFlight: counts.inFlight, held: heldCount, counts: counts.take() };
+      apps.push({ app: key, ...told, ...(this.known.has(app) ? {} : { last: true }) });
     }
     this.changed.clear();
     this.unroutedTold = this.unrouted;
@@ -48,5 +49,6 @@ export class Traffic {
   /** The app is gone: its last requests are told, then it is forgotten. */
   forget(app: Told): void {
     this.known.delete(app);
+    this.changed.add(app);
   }
 }

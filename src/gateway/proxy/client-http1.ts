@@ -1,17 +1,18 @@
 import { ok, type Result } from "../../base/result.ts";
 import type { Timestamp } from "../../base/time.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
+import type { AppState } from "../routing/app.ts";
 import type { Router } from "../routing/router.ts";
 import { buildRequestHead, buildResponseHead, isUnchanged } from "./build.ts";
-import { ChunkedDecoder } from "./chunked.ts";
 import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import { faultAnswers, type RequestFault } from "./faults.ts";
 import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";
 import { HeadReader } from "./head-reader.ts";
 import { addressOf, type ByteSocket, Output } from "./output.ts";
-import { makePage, pageHead } from "./pages.ts";
+import { makePage, pageHead, type UnroutedStatus, unroutedCause } from "./pages.ts";
 import { type RequestFacts, readRequest } from "./request.ts";
+import { noBody, RequestBody } from "./request-body.ts";
 import type { ResponseFacts } from "./response.ts";
 import type { Trailers } from "./upstream.ts";
 
@@ -28,7 +29,8 @@ const nothing = Buffer.alloc(0);
 /**
  * A client's HTTP/1 connection; requests on it are served one after the other:
  *
- *   idle ─→ head ─→ exchange (body in, response out) ─→ idle
+ *   idle ─→ head ⇄ looking (for an app not known here)
+ *             │ └─→ exchange (body in, response out) ─→ idle
  *             │         ├─→ tunnel ─→ closed
  *             └─────────┴─→ lingering (answered, reads what still comes) ─→ closed
  *
@@ -56,12 +58,13 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private stepping = false;
   private exchange: Exchange | null = null;
   private facts: RequestFacts | null = null;
-  private bodyDone = true;
-  private bodyRemaining = 0;
-  private decoder: ChunkedDecoder | null = null;
+  /** Of the request that is served, or was last. */
+  private body: RequestBody;
   private closesAfter = false;
   private recodes = false;
   private tunnel = false;
+  /** The request's host is being looked up. */
+  private looking = false;
   private requests = 0;
   private lingering = false;
   private lingeredBytes = 0;
@@ -74,6 +77,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.router = router;
     this.socket = socket;
     this.tls = tls;
+    this.body = new RequestBody(noBody, context.parsers);
     this.output = new Output(socket);
     this.reader = new HeadReader(context.parsers);
     this.address = addressOf(socket);
@@ -97,7 +101,8 @@ export class Http1Client implements ExchangeClient, Deadlined {
 
   /** Between requests, with nothing begun: can be closed without loss. */
   get idle(): boolean {
-    return this.exchange === null && !this.reader.begun && this.input === null;
+    const isWaiting = this.exchange === null && !this.looking;
+    return isWaiting && !this.reader.begun && this.input === null;
   }
 
   // ——— from the socket
@@ -137,7 +142,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
       this.exchange?.endTunnel();
       return;
     }
-    if (this.exchange !== null) return this.close();
+    if (this.exchange !== null || this.looking) return this.close();
     if (this.output.empty) this.leave();
     else this.linger();
   }
@@ -184,10 +189,11 @@ export class Http1Client implements ExchangeClient, Deadlined {
 
   /** True: go on with the input that is left. */
   private step(): boolean {
+    if (this.looking) return false;
     // A client that does not read its answers gets no further ones.
     if (this.exchange === null) return this.output.empty && this.readHead();
     if (this.tunnel) return this.feedTunnel(this.exchange);
-    if (this.bodyDone || !this.exchange.wantsBody) return false;
+    if (this.body.done || !this.exchange.wantsBody) return false;
     return this.feedBody(this.exchange);
   }
 
@@ -211,6 +217,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.inputStart = parser.end;
     this.inputEnd = reader.length;
     const begun = this.beginRequest(parser, buffer);
+    if (this.looking) return false;
     reader.release();
     if (!begun.ok) {
       const { status, cause } = faultAnswers[begun.error];
@@ -221,7 +228,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     return true;
   }
 
-  /** Null: answered already. */
+  /** Null: answered already, or `looking`. */
   private beginRequest(parser: HeadParser, buffer: Buffer): Result<Exchange | null, RequestFault> {
     const read = readRequest(parser, buffer);
     if (!read.ok) return read;
@@ -233,22 +240,47 @@ export class Http1Client implements ExchangeClient, Deadlined {
       !facts.keepAlive ||
       this.context.closing ||
       this.requests >= this.context.limits.requestsPerConnectionMax;
-    this.bodyDone = facts.framing === "none";
-    this.bodyRemaining = facts.contentLength;
-    this.decoder = facts.framing === "chunked" ? new ChunkedDecoder(this.context.parsers) : null;
+    this.body = new RequestBody(facts, this.context.parsers);
     this.passesChunks = facts.minorVersion === 1;
     this.protocol = facts.minorVersion === 1 ? "HTTP/1.1" : "HTTP/1.0";
     this.recodes = false;
     const id = this.context.nextRequestId();
     const app = this.router.find(facts.host);
     const covered = this.tls === null || this.tls.covers(facts.host);
-    if (app === null || !covered) {
-      this.answerUnrouted(facts, id, covered);
-      return ok(null);
-    }
+    if (!covered) this.answerUnrouted(facts, id, 421);
+    else if (app === null) this.lookUp(parser, buffer, facts, id).catch(this.context.report);
+    else return ok(this.beginExchange(app, parser, buffer, facts, id));
+    return ok(null);
+  }
+
+  private async lookUp(
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: RequestFacts,
+    id: string,
+  ): Promise<void> {
+    this.looking = true;
+    this.ownDeadlineAt = Number.POSITIVE_INFINITY;
+    const found = await this.router.lookUp(facts.host);
+    if (this.closed) return;
+    this.looking = false;
+    if (found.kind === "app") this.beginExchange(found.app, parser, buffer, facts, id);
+    else this.answerUnrouted(facts, id, found.kind === "absent" ? 404 : 503);
+    this.reader.release();
+    this.exchange?.start();
+    this.run();
+  }
+
+  private beginExchange(
+    app: AppState,
+    parser: HeadParser,
+    buffer: Buffer,
+    facts: RequestFacts,
+    id: string,
+  ): Exchange {
     const own = `X-Forwarded-Host: ${facts.authority}\r\nX-Request-Id: ${id}\r\n`;
     const added = this.forwardedLines + own;
-    this.exchange = new Exchange(this.context, this, app, {
+    const exchange = new Exchange(this.context, this, app, {
       id,
       method: facts.method,
       host: facts.host,
@@ -263,7 +295,8 @@ export class Http1Client implements ExchangeClient, Deadlined {
       head: buildRequestHead(parser, buffer, facts, added),
       startedAt: this.context.clock.now(),
     });
-    return ok(this.exchange);
+    this.exchange = exchange;
+    return exchange;
   }
 
   private feedTunnel(exchange: Exchange): boolean {
@@ -274,57 +307,18 @@ export class Http1Client implements ExchangeClient, Deadlined {
   }
 
   private feedBody(exchange: Exchange): boolean {
+    const { body } = this;
     const buffer = this.input as Buffer;
     const start = this.inputStart;
-    if (this.decoder !== null) return this.feedChunks(exchange, this.decoder, buffer, start);
-    const end = Math.min(this.inputEnd, start + this.bodyRemaining);
-    this.bodyRemaining -= end - start;
-    this.bodyDone = this.bodyRemaining === 0;
-    this.inputStart = end;
-    exchange.sendBody(buffer, start, end, this.bodyDone);
-    return true;
-  }
-
-  /**
-   * Passes chunks on as they lie, but no trailers: there are servers (Bun's is one) for which a
-   * request ends with its last chunk, and what follows is the next.
-   */
-  private feedChunks(
-    exchange: Exchange,
-    decoder: ChunkedDecoder,
-    buffer: Buffer,
-    start: number,
-  ): boolean {
-    const wasInSection = decoder.inSection;
-    const end = this.walkChunks(decoder, buffer, start);
-    if (end < 0) return false;
-    this.inputStart = end;
-    const dataEnd = wasInSection ? start : decoder.inSection ? decoder.sectionStart : end;
-    if (this.bodyDone && end - dataEnd !== emptyLine.length) {
-      if (dataEnd > start) exchange.sendBody(buffer, start, dataEnd, false);
-      exchange.sendBody(emptyLine, 0, emptyLine.length, true);
-    } else if (this.bodyDone) exchange.sendBody(buffer, start, end, true);
-    else if (dataEnd > start) exchange.sendBody(buffer, start, dataEnd, false);
-    return true;
-  }
-
-  /** Finds the end of the body's bytes; -1 after a fault, which is answered. */
-  private walkChunks(decoder: ChunkedDecoder, buffer: Buffer, start: number): number {
-    let position = start;
-    while (position < this.inputEnd) {
-      const step = decoder.next(buffer, position, this.inputEnd);
-      position = decoder.position;
-      if (step === "fault") {
-        const { status, cause } = faultAnswers[decoder.fault ?? "chunkSize"];
-        this.exchange?.refuse(status, cause, null);
-        return -1;
-      }
-      if (step === "done") {
-        this.bodyDone = true;
-        break;
-      }
+    const end = body.walk(buffer, start, this.inputEnd);
+    if (body.fault !== null) {
+      const { status, cause } = faultAnswers[body.fault];
+      exchange.refuse(status, cause, null);
+      return false;
     }
-    return position;
+    this.inputStart = end;
+    body.send(exchange, buffer, start, end);
+    return true;
   }
 
   // ——— from the exchange
@@ -333,7 +327,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     const { exchange } = this;
     // Within a step the body's first bytes go out with the head.
     if (!this.stepping) this.run();
-    else if (exchange !== null && !this.bodyDone && this.inputStart < this.inputEnd) {
+    else if (exchange !== null && !this.body.done && this.inputStart < this.inputEnd) {
       this.feedBody(exchange);
     }
   }
@@ -405,7 +399,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
   }
 
   onRefused(status: number, cause: string, retryAfterSeconds: number | null): number {
-    if (!this.bodyDone) this.closesAfter = true;
+    if (!this.body.done) this.closesAfter = true;
     const id = this.exchange?.request.id ?? this.context.nextRequestId();
     return this.writePage(status, cause, id, retryAfterSeconds);
   }
@@ -419,8 +413,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.exchange = null;
     this.tunnel = false;
     if (this.closed) return;
-    if (!this.bodyDone || this.closesAfter) return this.linger();
-    this.decoder = null;
+    if (!this.body.done || this.closesAfter) return this.linger();
     this.facts = null;
     this.ownDeadlineAt = this.context.clock.now() + this.context.limits.idleMs;
     if (this.context.closing && this.input === null) return this.linger();
@@ -440,12 +433,10 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.linger();
   }
 
-  private answerUnrouted(facts: RequestFacts, id: string, covered: boolean): void {
-    if (!this.bodyDone) this.closesAfter = true;
-    const [status, cause] = covered
-      ? ([404, `No app is served at ${facts.host}.`] as const)
-      : ([421, `This connection's certificate is not for ${facts.host}. Connect anew.`] as const);
-    const bytesOut = this.writePage(status, cause, id, null);
+  private answerUnrouted(facts: RequestFacts, id: string, status: UnroutedStatus): void {
+    if (!this.body.done) this.closesAfter = true;
+    const cause = unroutedCause(status, facts.host);
+    const bytesOut = this.writePage(status, cause, id, status === 503 ? 1 : null);
     logUnplaced(this.context, this, id, facts, status, bytesOut);
     if (this.closesAfter) this.linger();
     else this.ownDeadlineAt = this.context.clock.now() + this.context.limits.idleMs;

@@ -76,3 +76,12 @@ export function prefersJson(accept: string | null): boolean {
 function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
+
+/** Of what no app was found for: none, not on this connection, or not found out. */
+export type UnroutedStatus = 404 | 421 | 503;
+
+export function unroutedCause(status: UnroutedStatus, host: string): string {
+  if (status === 404) return `No app is served at ${host}.`;
+  if (status === 421) return `This connection's certificate is not for ${host}. Connect anew.`;
+  return `The app at ${host} could not be looked up. Try again in a moment.`;
+}

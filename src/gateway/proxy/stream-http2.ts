@@ -11,7 +11,7 @@ import type { TlsFacts } from "./client-http1.ts";
 import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import { type FaultAnswer, faultAnswers } from "./faults.ts";
 import type { HeadParser } from "./head.ts";
-import { makePage } from "./pages.ts";
+import { makePage, type UnroutedStatus, unroutedCause } from "./pages.ts";
 import { acceptsRequestTrailers, type Http2Request, readHttp2Request } from "./request-http2.ts";
 import type { ResponseFacts } from "./response.ts";
 import type { Trailers } from "./upstream.ts";
@@ -31,7 +31,8 @@ export interface StreamOwner {
 /**
  * One request on a stream:
  *
- *   begun ─→ exchange (body in, response out) ─→ finished: what is pending goes out ─→ closed
+ *   begun ⇄ looking (for an app not known here; the body waits)
+ *     ├─→ exchange (body in, response out) ─→ finished: what is pending goes out ─→ closed
  *     └─→ answered by a page, or reset
  *
  * A request with a body starts at the end of the read it came in, so that its head and the first
@@ -46,6 +47,8 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
   private readonly stream: Http2Stream;
   private exchange: Exchange | null = null;
   private started = false;
+  /** The request's host is being looked up. */
+  private looking = false;
   private request: Http2Request | null = null;
   private bodyRemaining = 0;
   private bodyDone = false;
@@ -96,14 +99,38 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
     }
     const request = read.value;
     this.request = request;
-    if (!owner.tls.covers(request.host)) {
-      const cause = `This connection's certificate is not for ${request.host}. Connect anew.`;
-      return this.answer({ status: 421, cause }, id);
-    }
+    if (!owner.tls.covers(request.host)) return this.answerUnrouted(request, id, 421);
     const app = owner.router.find(request.host);
     if (app === null) {
-      return this.answer({ status: 404, cause: `No app is served at ${request.host}.` }, id);
+      this.lookUp(request, fields, id).catch(context.report);
+      return;
     }
+    this.beginExchange(app, request, fields, id);
+    if (stream.inputEnded) this.start();
+  }
+
+  private async lookUp(
+    request: Http2Request,
+    fields: readonly HeaderField[],
+    id: string,
+  ): Promise<void> {
+    this.looking = true;
+    const found = await this.owner.router.lookUp(request.host);
+    this.looking = false;
+    if (this.stream.closed) return;
+    if (found.kind === "app") {
+      this.beginExchange(found.app, request, fields, id);
+      this.onInput();
+    } else this.answerUnrouted(request, id, found.kind === "absent" ? 404 : 503);
+  }
+
+  private beginExchange(
+    app: AppState,
+    request: Http2Request,
+    fields: readonly HeaderField[],
+    id: string,
+  ): void {
+    const { context } = this;
     this.bodyDone = request.framing === "none";
     this.bodyRemaining = request.contentLength;
     this.exchange = new Exchange(context, this, app, {
@@ -112,7 +139,6 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
       key: keyOf(app, request, fields),
       startedAt: context.clock.now(),
     });
-    if (stream.inputEnded) this.start();
   }
 
   private start(): void {
@@ -124,6 +150,7 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
   // ——— from the stream
 
   onInput(): void {
+    if (this.looking) return;
     this.start();
     this.feed();
   }
@@ -264,9 +291,13 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
 
   /** An answer to a request that never became an exchange. */
   private answer({ status, cause }: FaultAnswer, id: string): void {
-    const bytesOut = this.respondPage(status, cause, id, null);
+    const bytesOut = this.respondPage(status, cause, id, status === 503 ? 1 : null);
     logUnplaced(this.context, this, id, this.request, status, bytesOut);
     this.onFinished();
+  }
+
+  private answerUnrouted({ host }: Http2Request, id: string, status: UnroutedStatus): void {
+    this.answer({ status, cause: unroutedCause(status, host) }, id);
   }
 
   private respondPage(

@@ -107,6 +107,12 @@ export class AppState implements Told {
     this.update(route);
   }
 
+  /** It has requests in flight or held, or an instance of its that is awake. */
+  get isBusy(): boolean {
+    if (this.counts.inFlight > 0 || this.waiting.size > 0) return true;
+    return [...this.instances.values()].some((instance) => instance.isBusy);
+  }
+
   get heldCount(): number {
     return this.waiting.size;
   }

@@ -71,7 +71,7 @@ export class InstanceState implements DividedCandidate, Member {
   /** The sample of its CPU at which its counts were cut last. */
   private cutAt: { readonly epoch: string; readonly sample: number } | null = null;
   private readonly endedOf = new Map<RouteClass, Ended>();
-  private readonly backlog = new Backlog();
+  private backlog = new Backlog();
   private readonly load: ColumnLoad = { count: 0, beganUs: 0, endedUs: 0, dear: 0 };
   private routeCores: number;
   /** What the kernel allows at present, as far as its node tells. */
@@ -107,6 +107,11 @@ export class InstanceState implements DividedCandidate, Member {
     this.node = route.node;
     this.routeCores = route.cores;
     this.speed = speedOf(route.cores, this.coresMax);
+    // Of an app that slept it may be another one now; what is in flight is counted where it began.
+    if (this.inFlight === 0 && this.column !== route.column) {
+      this.column = route.column;
+      this.backlog = new Backlog();
+    }
     const before = this.endpoint;
     this.route = route.state;
     this.woken = null;
@@ -116,6 +121,11 @@ export class InstanceState implements DividedCandidate, Member {
       this.connected();
     }
     this.wakeRefused = null;
+  }
+
+  /** It is awake, as far as known, or on its way. */
+  get isBusy(): boolean {
+    return this.inFlight > 0 || this.waking || this.route.kind !== "asleep" || this.woken !== null;
   }
 
   /** Where it can be reached, as far as known. */

@@ -1,12 +1,21 @@
+import type { Result } from "../../base/result.ts";
 import type { Timestamp } from "../../base/time.ts";
 import type { InstanceId } from "../../model/names.ts";
-import type { AppRoute, Certificate, RouteChange, RouteTable } from "../../model/route.ts";
+import type {
+  AppRoute,
+  Certificate,
+  FoundRoute,
+  RouteAnswer,
+  RouteChange,
+  RouteTable,
+} from "../../model/route.ts";
 import type { AppCosts, GatewayFinished, GatewayLoad, NodeCpu } from "../../model/wire.ts";
 import type { GatewayContext } from "../context.ts";
 import type { Counts } from "../costs/learning.ts";
 import type { LoadTable } from "../load/table.ts";
 import { Traffic } from "../metrics/traffic.ts";
 import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
+import { type Found, type KnownRoutes, RouteFinder } from "./finder.ts";
 import type { InstanceState } from "./instance.ts";
 
 /** What a host name leads to: the state of an app is made at its first request. */
@@ -14,10 +23,18 @@ interface Entry {
   readonly key: string;
   route: AppRoute;
   state: AppState | null;
+  /** It had a request since `forgetUnused` last came by. */
+  used: boolean;
 }
 
-/** The route table as this gateway holds it; a host is found in one look-up. */
-export class Router implements AppHost, Counts {
+/** Apps that are known before those without a request are forgotten. */
+const appsMax = 4096;
+
+/**
+ * The route table as this gateway holds it: apps that are awake or were asked for here. Others
+ * are looked up by their host at their first request; one that is known is found at once.
+ */
+export class Router implements AppHost, Counts, KnownRoutes {
   readonly context: GatewayContext;
   readonly table: LoadTable;
   readonly traffic = new Traffic();
@@ -39,21 +56,29 @@ export class Router implements AppHost, Counts {
   private readonly changed = new Set<InstanceState>();
   private readonly holding = new Set<AppState>();
   private readonly wakeInstance: (instance: InstanceState) => Promise<WakeAnswer>;
+  private readonly finder: RouteFinder;
 
   constructor(
     context: GatewayContext,
     table: LoadTable,
     wake: (instance: InstanceState) => Promise<WakeAnswer>,
+    ask: (host: string) => Promise<Result<RouteAnswer, string>>,
   ) {
     this.context = context;
     this.table = table;
     this.wakeInstance = wake;
+    this.finder = new RouteFinder(context, this, ask);
   }
 
-  /** Null: no app is served at this host. */
+  /** Null: not known here, `lookUp` finds out. */
   find(host: string): AppState | null {
     const entry = this.hosts.get(host);
     if (entry === undefined) return null;
+    entry.used = true;
+    return this.stateOf(entry);
+  }
+
+  private stateOf(entry: Entry): AppState {
     entry.state ??= this.openApp(entry);
     return entry.state;
   }
@@ -73,6 +98,11 @@ export class Router implements AppHost, Counts {
     entry.state?.applyCosts(costs);
   }
 
+  /** What came with routes; what was heard of the learner is newer. */
+  private hearCosts(costs: readonly AppCosts[]): void {
+    for (const each of costs) if (!this.costs.has(each.app)) this.applyCosts(each);
+  }
+
   releaseOf(app: string): number | null {
     return this.entries.get(app)?.route.release ?? null;
   }
@@ -88,6 +118,24 @@ export class Router implements AppHost, Counts {
     return parts;
   }
 
+  lookUp(host: string): Promise<Found> {
+    return this.finder.find(host);
+  }
+
+  /** Takes an app that was looked up. */
+  learn({ key, route, costs }: FoundRoute): AppState {
+    this.applyApp(key, route);
+    if (costs !== null) this.hearCosts([costs]);
+    const entry = this.entries.get(key) as Entry;
+    entry.used = true;
+    return this.stateOf(entry);
+  }
+
+  /** Apps whose requests are under way: a new table must have them. */
+  get busy(): readonly string[] {
+    return [...this.entries.values()].filter(({ state }) => state?.isBusy === true).map(keyOf);
+  }
+
   applySnapshot(table: RouteTable): void {
     this.epoch = table.epoch;
     this.revision = table.revision;
@@ -95,6 +143,7 @@ export class Router implements AppHost, Counts {
       if (table.apps[key] === undefined) this.applyApp(key, null);
     }
     for (const [key, route] of Object.entries(table.apps)) this.applyApp(key, route);
+    this.hearCosts(table.costs);
     this.setCertificates(table.certificates);
   }
 
@@ -106,6 +155,7 @@ export class Router implements AppHost, Counts {
     if (change.from > this.revision) return false;
     this.revision = change.to;
     for (const [key, route] of Object.entries(change.apps)) this.applyApp(key, route);
+    this.hearCosts(change.costs);
     if (change.certificates !== null) this.setCertificates(change.certificates);
     return true;
   }
@@ -127,17 +177,36 @@ export class Router implements AppHost, Counts {
         this.onCostsVoid(key);
       }
     }
+    if (route !== null) this.forgetQuiesced(route, route);
     if (route === null) {
       this.entries.delete(key);
       known?.state?.update(null);
       if (known?.state != null) this.traffic.forget(known.state);
       return;
     }
-    const entry = known ?? { key, route, state: null };
+    const entry = known ?? { key, route, state: null, used: true };
     entry.route = route;
     this.entries.set(key, entry);
-    for (const host of route.hosts) this.hosts.set(host, entry);
+    for (const host of route.hosts) {
+      this.hosts.set(host, entry);
+      this.finder.appeared(host);
+    }
     entry.state?.update(route);
+    if (this.entries.size > appsMax) this.forgetUnused();
+  }
+
+  /**
+   * Half of the places become free, if so many have nothing under way: first those without a
+   * request since the last time, in the order in which they came.
+   */
+  private forgetUnused(): void {
+    for (const isLenient of [true, false]) {
+      for (const [key, entry] of this.entries) {
+        if (this.entries.size <= appsMax / 2) return;
+        if (entry.state?.isBusy === true || (isLenient && entry.used)) entry.used = false;
+        else this.applyApp(key, null);
+      }
+    }
   }
 
   /** An instance that the table no longer calls running needs no mark to be left alone. */
@@ -210,6 +279,10 @@ export class Router implements AppHost, Counts {
     }
     return { instances, held };
   }
+}
+
+function keyOf(entry: Entry): string {
+  return entry.key;
 }
 
 /** Below this nobody hurries; from there on each doubling is told at once. */

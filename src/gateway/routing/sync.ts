@@ -1,6 +1,13 @@
 import type { Json } from "../../base/json.ts";
+import { err, ok, type Result } from "../../base/result.ts";
 import type { Subscription, Wire } from "../../fabric/wire.ts";
-import type { RouteChange, RouteTable } from "../../model/route.ts";
+import type {
+  RouteAnswer,
+  RouteChange,
+  RouteQuery,
+  RoutesRequest,
+  RouteTable,
+} from "../../model/route.ts";
 import {
   type GatewayLoad,
   type QuiesceReply,
@@ -14,6 +21,7 @@ import type { WakeAnswer } from "./app.ts";
 import type { InstanceState } from "./instance.ts";
 import type { Router } from "./router.ts";
 
+const lookupTimeoutMs = 5000;
 const snapshotTimeoutMs = 5000;
 const snapshotRetryMs = 500;
 const loadPeriodMs = 1000;
@@ -36,6 +44,14 @@ export async function requestWake(
   return reply.ok
     ? { kind: "awake", endpoint: reply.endpoint }
     : { kind: "refused", reason: reply.reason };
+}
+
+/** Asks whose a host is. The error says why nobody answered. */
+export async function requestRoute(wire: Wire, host: string): Promise<Result<RouteAnswer, string>> {
+  const query: RouteQuery = { host };
+  const timeoutMs = lookupTimeoutMs;
+  const answer = await wire.request(subjects.routesFind, { ...query }, { timeoutMs });
+  return answer.ok ? ok(answer.value as unknown as RouteAnswer) : err(answer.error.message);
 }
 
 /**
@@ -107,7 +123,12 @@ export class RouteSync {
     while (this.stale && !this.closed) {
       this.stale = false;
       const timeoutMs = snapshotTimeoutMs;
-      const answer = await this.wire.request(subjects.routesSnapshot, null, { timeoutMs });
+      const request: RoutesRequest = { keep: this.router.busy };
+      const answer = await this.wire.request(
+        subjects.routesSnapshot,
+        { ...request },
+        { timeoutMs },
+      );
       if (this.closed) return;
       if (answer.ok) {
         this.take(answer.value);

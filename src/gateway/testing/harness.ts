@@ -8,8 +8,16 @@ import { systemClock, systemRandom } from "../../fabric/system.ts";
 import type { Wire } from "../../fabric/wire.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { AppName, InstanceId, NodeName, ProjectName } from "../../model/names.ts";
-import type { AppRoute, Certificate, RouteInstance, RouteTable } from "../../model/route.ts";
-import { subjects, type WakeReply } from "../../model/wire.ts";
+import type {
+  AppRoute,
+  Certificate,
+  RouteAnswer,
+  RouteInstance,
+  RouteQuery,
+  RoutesRequest,
+  RouteTable,
+} from "../../model/route.ts";
+import { type AppCosts, subjects, type WakeReply } from "../../model/wire.ts";
 import { type Gateway, startGateway } from "../gateway.ts";
 import type { GatewayLimits } from "../limits.ts";
 import { createLoadTable } from "../load/table.ts";
@@ -196,10 +204,15 @@ export interface Rig {
   readonly directory: string;
   readonly problems: string[];
   /** Publishes a change of the table. */
-  setApps(apps: Readonly<Record<string, AppRoute | null>>): void;
+  setApps(apps: Readonly<Record<string, AppRoute | null>>, costs?: readonly AppCosts[]): void;
   setCertificates(certificates: readonly Certificate[]): void;
   /** Answers wake requests from now on; a second call replaces the first. */
   onWake(handler: (instance: InstanceId) => Promise<WakeReply>): void;
+  /** Answers look-ups from now on; null: the table does. */
+  onLookUp(handler: ((host: string) => Promise<RouteAnswer["found"]>) | null): void;
+  onSnapshot(handler: (keep: readonly string[]) => void): void;
+  /** As after a restart of the publisher. */
+  newEpoch(): void;
   close(): Promise<void>;
 }
 
@@ -218,8 +231,31 @@ export async function startRig(
     revision: 1,
     apps: { ...apps },
     certificates: options.certificates ?? [],
+    costs: [],
   };
-  wire.respond(subjects.routesSnapshot, async () => table as never);
+  const lookInTable = async (host: string): Promise<RouteAnswer["found"]> => {
+    const [key, route] =
+      Object.entries(table.apps).find(([, { hosts }]) => hosts.includes(host)) ?? [];
+    return key === undefined || route === undefined ? null : { key, route, costs: null };
+  };
+  let look = lookInTable;
+  const looked = new Map<string, AppRoute>();
+  let onSnapshot: (keep: readonly string[]) => void = () => {};
+  wire.respond(subjects.routesSnapshot, async (payload) => {
+    const { keep } = payload as unknown as RoutesRequest;
+    onSnapshot(keep);
+    const kept = keep.flatMap((key) => {
+      const route = looked.get(key);
+      return route === undefined ? [] : [[key, route] as const];
+    });
+    return { ...table, apps: { ...table.apps, ...Object.fromEntries(kept) } } as never;
+  });
+  wire.respond(subjects.routesFind, async (payload) => {
+    const { host } = payload as unknown as RouteQuery;
+    const found = await look(host);
+    if (found !== null) looked.set(found.key, found.route);
+    return { epoch: table.epoch, revision: table.revision, found } as never;
+  });
   const loadTablePath = join(directory, "load.table");
   createLoadTable(loadTablePath, 2);
   const plain = listenOnLoopback();
@@ -248,6 +284,7 @@ export async function startRig(
       to: table.revision,
       apps: changed,
       certificates: change.certificates ?? null,
+      costs: change.costs ?? [],
     } as never);
   };
   return {
@@ -257,13 +294,13 @@ export async function startRig(
     tlsPort: tls.port,
     directory,
     problems,
-    setApps(changed) {
+    setApps(changed, costs = []) {
       const next = { ...table.apps };
       for (const [key, route] of Object.entries(changed)) {
         if (route === null) delete next[key];
         else next[key] = route;
       }
-      publish({ apps: next }, { ...changed });
+      publish({ apps: next, costs }, { ...changed });
     },
     setCertificates: (certificates) => publish({ certificates }, {}),
     onWake(handler) {
@@ -271,6 +308,16 @@ export async function startRig(
         const { instance } = payload as unknown as { instance: InstanceId };
         return (await handler(instance)) as never;
       });
+    },
+    onLookUp(handler) {
+      look = handler ?? lookInTable;
+    },
+    onSnapshot(handler) {
+      onSnapshot = handler;
+    },
+    newEpoch() {
+      table = { ...table, epoch: `${table.epoch}+` };
+      publish({}, {});
     },
     async close() {
       await gateway.close();

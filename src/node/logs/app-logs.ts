@@ -25,6 +25,8 @@ export interface LogOwner {
 export interface AppLogs {
   /** The log of an instance that exists; the same one each time. */
   of(owner: LogOwner): InstanceLog;
+  /** The instance sleeps: nothing of its log is kept in memory. */
+  rest(instance: InstanceId): void;
   /** The instance is gone; its lines stay for a while. */
   release(owner: LogOwner): Promise<void>;
   query(request: LogsRequest): LogsReply;
@@ -102,6 +104,10 @@ export function createAppLogs(
 
   return {
     of,
+    rest(instance) {
+      open.get(instance)?.log.rest();
+      open.delete(instance);
+    },
     release,
     query,
     forget: (project, app) => removeTree(nodePaths.logsOf(paths, project, app)),

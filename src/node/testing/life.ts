@@ -30,6 +30,6 @@ const agent = openAgent({ ...records, wire, paths, uidBase, gateways: [] }, awai
 must(await agent.start());
 console.log("started");
 for await (const _line of console) {
-  const report = await wire.request(`node.${node}.report`, null, { timeoutMs: 5000 });
+  const report = await wire.request(`node.${node}.report`, { also: [] }, { timeoutMs: 5000 });
   console.log(JSON.stringify(must(report)));
 }

@@ -118,9 +118,16 @@ export async function openHost(paths: CloudPaths) {
   };
 }
 
+/** What tests set otherwise than usual. */
+export interface AgentSettings {
+  readonly bedMs?: number;
+  readonly readyMax?: number;
+}
+
 export function openAgent(
   cloud: Omit<Cloud, "agent" | "cgroups" | "restart">,
   { cgroups, network, sandbox, exits }: Awaited<ReturnType<typeof openHost>>,
+  { bedMs = 30_000, readyMax = 4 }: AgentSettings = {},
 ): Agent {
   const { paths, ledger, wire, blobs, uidBase } = cloud;
   return createAgent({
@@ -130,11 +137,12 @@ export function openAgent(
     openSecret: (sealed) => sealed.replace("sealed:", ""),
     gateways: () => cloud.gateways,
     graceMs: 2000,
-    readyMax: 4,
+    readyMax,
+    bedMs,
   });
 }
 
-export async function startCloud(): Promise<Cloud> {
+export async function startCloud(settings: AgentSettings = {}): Promise<Cloud> {
   const paths = newPaths();
   const parts = {
     ...{ ...memoryRecords(), paths, wire: createMemoryWire(), uidBase: newUidBase() },
@@ -144,12 +152,12 @@ export async function startCloud(): Promise<Cloud> {
   const cloud: Cloud = {
     ...parts,
     cgroups: () => host.cgroups,
-    agent: openAgent(parts, host),
+    agent: openAgent(parts, host, settings),
     async restart() {
       await cloud.agent.close();
       await host.close();
       host = await openHost(paths);
-      cloud.agent = openAgent(parts, host);
+      cloud.agent = openAgent(parts, host, settings);
       must(await cloud.agent.start());
     },
   };
@@ -272,9 +280,11 @@ export async function unassign(cloud: Records, { instance }: Assignment): Promis
 }
 
 export async function report(cloud: Cloud): Promise<NodeReport> {
-  const reply = await cloud.wire.request(subjects.nodeReport(node), null, {
-    timeoutMs: patienceMs(2000),
-  });
+  const reply = await cloud.wire.request(
+    subjects.nodeReport(node),
+    { also: [] },
+    { timeoutMs: patienceMs(2000) },
+  );
   return must(reply) as unknown as NodeReport;
 }
 

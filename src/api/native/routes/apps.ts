@@ -1,5 +1,5 @@
 import type { Bounds } from "../../../model/limits.ts";
-import type { AppName, ProcessType, ProjectName } from "../../../model/names.ts";
+import type { ProcessType, ProjectName } from "../../../model/names.ts";
 import { emptyRoute, jsonRoute, mapped, pageOf, type Route } from "../routing.ts";
 import {
   appPageSchema,
@@ -105,11 +105,8 @@ function instanceRoutes({ operations }: Services): readonly Route[] {
         params: inProject,
       },
       { status: 200, schema: instancePageSchema },
-      async (call) =>
-        mapped(
-          await operations.listInstances(call.params.project as ProjectName, null),
-          (instances) => pageOf(instances, (instance) => instance.instance, call.query),
-        ),
+      (call) =>
+        operations.listInstances(call.params.project as ProjectName, pageRequest(call.query)),
     ),
     jsonRoute(
       {
@@ -121,12 +118,8 @@ function instanceRoutes({ operations }: Services): readonly Route[] {
       },
       { status: 200, schema: instancePageSchema },
       async (call) =>
-        mapped(
-          await operations.listInstances(
-            call.params.project as ProjectName,
-            call.params.app as AppName,
-          ),
-          (instances) => pageOf(instances, (instance) => instance.instance, call.query),
+        mapped(await operations.listAppInstances(appRef(call.params)), (instances) =>
+          pageOf(instances, (instance) => instance.instance, call.query),
         ),
     ),
   ];
