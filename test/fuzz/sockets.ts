@@ -200,6 +200,9 @@ async function follow(
   return null;
 }
 
+/** A refusal, perhaps after "100 Continue". */
+const refusal = /^(?:HTTP\/1\.1 100 [^\r]*\r\n\r\n)?HTTP\/1\.1 [45]\d\d /;
+
 /** The last thing said to a client whose bytes ended badly. */
 function tailFault(line: Line, expectation: Expectation, at: number): string | null {
   const { tail } = expectation;
@@ -208,7 +211,7 @@ function tailFault(line: Line, expectation: Expectation, at: number): string | n
     const status = tail.kind === "badHead" ? tail.status : 400;
     // A back end may have refused half a body by itself.
     const half = tail.kind === "badBody" ? tail.request : undefined;
-    const isBehind = half !== undefined && /^HTTP\/1\.1 [45]\d\d /.test(rest);
+    const isBehind = half !== undefined && refusal.test(rest);
     if (answeredEarly(half)) return rest.split("X-Seen:").length > 2 ? "two answers" : null;
     if (!rest.startsWith(`HTTP/1.1 ${status} `) && !isBehind)
       return `refused with ${JSON.stringify(rest.slice(0, 200))}, not ${status}`;
@@ -216,7 +219,7 @@ function tailFault(line: Line, expectation: Expectation, at: number): string | n
   }
   const isInterim = /^(?:HTTP\/1\.1 1\d\d [^\r]*\r\n(?:[^\r]+\r\n)*\r\n)*$/.test(rest);
   const half = tail.kind === "halfBody" ? tail.request : undefined;
-  const isRefusedHalf = half !== undefined && /^HTTP\/1\.1 [45]\d\d /.test(rest);
+  const isRefusedHalf = half !== undefined && refusal.test(rest);
   const isEarly = answeredEarly(half) && rest.split("X-Seen:").length === 2;
   if (isInterim || isRefusedHalf || isEarly) return null;
   return `more than was asked for: ${JSON.stringify(rest.slice(0, 300))}`;
@@ -322,7 +325,8 @@ export class SocketFuzz {
     if (isBad) sum.refused += 1;
     const fault = tailFault(line, expectation, at);
     // After these the connection may end, once its answer is there.
-    if (fault !== null || tail.kind !== "open" || isOld || isHasty) return fault;
+    const isEnding = isOld || isHasty || (last !== undefined && last.status >= 400);
+    if (fault !== null || tail.kind !== "open" || isEnding) return fault;
     return await follow(line, this.host, index, sum);
   }
 }

@@ -25,13 +25,15 @@ export function openStore(): SliceStore {
   const folder = join(repository, ".build");
   mkdirSync(folder, { recursive: true });
   const file = join(folder, `fuzz-${fingerprint()}.json`);
-  const known = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
-  const slices = new Map<string, Slice>(Object.entries(known));
+  const read = (): Record<string, Slice> =>
+    existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
+  const slices = new Map<string, Slice>(Object.entries(read()));
   return {
     get: (key) => slices.get(key),
     set(key, slice) {
       slices.set(key, slice);
-      writeFileSync(file, JSON.stringify(Object.fromEntries(slices)));
+      // Another part may have been added by a run beside this one.
+      writeFileSync(file, JSON.stringify({ ...read(), [key]: slice }));
     },
   };
 }

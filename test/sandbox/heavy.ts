@@ -2,7 +2,7 @@
 // that is measured, get a weight beside which all others have next to none. Inside the cloud
 // nothing changes: a bomb competes with the neighbour as ever.
 
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { detectCgroups } from "../../src/node/cgroup/detect.ts";
 
@@ -24,6 +24,10 @@ export function becomeHeavy(): Heavy {
   const from = join(root, cgroupOfSelf(isOld));
   mkdirSync(own);
   writeFileSync(join(own, file), most);
+  // Real time for the visitors; v2, and a kernel without it for groups, have no such file.
+  if (existsSync(join(own, "cpu.rt_runtime_us"))) {
+    writeFileSync(join(own, "cpu.rt_runtime_us"), "500000");
+  }
   writeFileSync(join(own, "cgroup.procs"), String(process.pid));
   return {
     raise: (cloud) => writeFileSync(join(root, `lode-${cloud}`, file), most),

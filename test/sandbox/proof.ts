@@ -11,7 +11,7 @@ import { openControls } from "./control.ts";
 import { readReport } from "./judge.ts";
 import { isProven, page, type Report, type Row } from "./page.ts";
 import { type Probe, probes } from "./probes.ts";
-import { measure, proofFile, refusedInside } from "./prove.ts";
+import { measure, proofFile, refusedInside, roundsMin } from "./prove.ts";
 import { openStage, runtimes, type Stage } from "./stage.ts";
 import { openWatch, type Watch } from "./watch.ts";
 
@@ -33,7 +33,7 @@ async function prove(stage: Stage, watch: Watch, probe: Probe): Promise<Row> {
     if (refusals.length === 0) refusals = [...report.refusals, ...report.taken];
   }
   const isMeasured = !isUpload && (judgesTimes || probe.bomb === true);
-  const pressure = isMeasured ? await measure(stage, watch, probe, "native") : null;
+  const pressure = isMeasured ? await measure(stage, watch, probe, "native", 4 * roundsMin) : null;
   return { id: probe.id, control, faults, refusals, pressure };
 }
 

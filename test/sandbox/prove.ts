@@ -17,7 +17,8 @@ export const apiMsMax = 100;
 
 const windowMs = 400;
 const settleMs = 300;
-const rounds = 3;
+/** Enough to judge the API by. */
+export const roundsMin = 3;
 /** Part of all cores that idles while only the neighbour is asked. */
 const idleMin = 0.3;
 
@@ -63,18 +64,18 @@ export async function refusedInside(stage: Stage, probe: Probe, runtime: Runtime
 
 /**
  * Measures with and without the probe in turn, so that what else the machine does weighs on
- * both; once more, with three times as many windows, when the bound seems broken on a quiet
- * machine.
+ * both; once more, in so many rounds, when the bound seems broken on a quiet machine.
  */
 export async function measure(
   stage: Stage,
   watch: Watch,
   probe: Probe,
   runtime: Runtime,
+  roundsMax: number,
 ): Promise<Pressure> {
   const without: Window[] = [];
   const during: Window[] = [];
-  let wanted = rounds;
+  let wanted = roundsMin;
   let idleS = 0;
   for (;;) {
     const idleBefore = idleTime();
@@ -86,8 +87,8 @@ export async function measure(
     const coreS = (availableParallelism() * without.length * windowMs) / 1000;
     const isQuiet = idleS >= idleMin * coreS;
     const pressure = { ...pressureIn(watch, without, during), isQuiet };
-    if (holds(pressure, probe) || !isQuiet || wanted > rounds) return pressure;
-    wanted = 4 * rounds;
+    if (holds(pressure, probe) || !isQuiet || wanted >= roundsMax) return pressure;
+    wanted = roundsMax;
   }
 }
 

@@ -4,7 +4,7 @@ import { patienceMs, slowness } from "../harness/pace.ts";
 import { openControls } from "./control.ts";
 import { faultOf, readReport } from "./judge.ts";
 import { probes } from "./probes.ts";
-import { apiMsMax, measure, refusedInside } from "./prove.ts";
+import { apiMsMax, measure, refusedInside, roundsMin } from "./prove.ts";
 import { openStage, runtimes, type Stage } from "./stage.ts";
 import { openWatch, type Watch } from "./watch.ts";
 
@@ -61,7 +61,7 @@ describe("neighbours and lode live on under it", () => {
   test.each(bombs)(
     "%s",
     async (_, probe) => {
-      const { apiMs, isQuiet } = await measure(stage, watch, probe, "native");
+      const { apiMs, isQuiet } = await measure(stage, watch, probe, "native", roundsMin);
       expect(watch.takeErrors()).toEqual([]);
       expect(isAlive(stage.neighbourPid)).toBe(true);
       if (isQuiet && slowness === 1) expect(apiMs.during).toBeLessThan(apiMsMax);

@@ -52,6 +52,8 @@ export interface Stage {
   readonly cloud: Cloud;
   /** The probes as a program of this machine. */
   readonly program: string;
+  /** The client that asks the neighbour. */
+  readonly visitor: string;
   readonly around: Surroundings;
   readonly neighbour: string;
   readonly neighbourPid: number;
@@ -62,7 +64,7 @@ export interface Stage {
   close(): Promise<string[]>;
 }
 
-/** Compiles the probes; `directory` gets `probe` and `probe.so`. */
+/** Compiles the probes; `directory` gets `probe`, `probe.so` and `visitor`. */
 export function compile(directory: string): void {
   const sources = readdirSync(join(folder, "native")).filter((name) => name.endsWith(".c"));
   const paths = sources.map((name) => join(folder, "native", name));
@@ -70,6 +72,7 @@ export function compile(directory: string): void {
   execFileSync("gcc", [...common, "-o", join(directory, "probe"), ...paths]);
   const shared = ["-shared", "-fPIC", "-o", join(directory, "probe.so")];
   execFileSync("gcc", [...common, ...shared, ...paths]);
+  execFileSync("gcc", ["-O1", "-o", join(directory, "visitor"), join(folder, "visitor.c")]);
 }
 
 export async function openStage(chosen: readonly Runtime[]): Promise<Stage> {
@@ -86,7 +89,9 @@ export async function openStage(chosen: readonly Runtime[]): Promise<Stage> {
   const host = await openHost(cloud, programs);
   const neighbourPid = await cloud.pidOf(neighbour);
   return {
-    ...{ cloud, neighbour, neighbourPid, program: join(programs, "probe"), around: host.around },
+    ...{ cloud, neighbour, neighbourPid, around: host.around },
+    program: join(programs, "probe"),
+    visitor: join(programs, "visitor"),
     hostile: (runtime) => `hostile-${runtime}`,
     folderOf: (runtime) => folders.get(runtime) ?? "",
     canaries: () => host.canaries(neighbourPid),

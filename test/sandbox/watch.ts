@@ -1,6 +1,6 @@
 // Asks the neighbour and the API all the time, and tells how long answers took in windows.
 
-import { quantile, request } from "../harness/http.ts";
+import { quantile } from "../harness/http.ts";
 import type { Stage } from "./stage.ts";
 
 interface Sample {
@@ -32,26 +32,33 @@ export function openWatch(stage: Stage): Watch {
   let errors: string[] = [];
   let going = true;
 
-  async function ask(into: Sample[], pauseMs: number, once: () => Promise<number>) {
-    while (going) {
-      const at = performance.now();
-      const status = await once().catch((error) => `${error}`);
-      if (status !== 200) errors.push(`${status}`);
-      into.push({ at, durationMs: performance.now() - at });
-      await Bun.sleep(pauseMs);
+  const words = [cloud.httpPort, cloud.host(neighbour), neighbourPauseMs * 1000].map(String);
+  const visitors = Array.from({ length: clients }, () =>
+    Bun.spawn([stage.visitor, ...words], { stdout: "pipe", stderr: "inherit" }),
+  );
+  async function listen(visitor: (typeof visitors)[number]) {
+    let rest = "";
+    for await (const piece of visitor.stdout.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + piece).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        const [atUs = 0, durationUs = 0, status] = line.split(" ").map(Number);
+        if (status !== 200) errors.push(`the neighbour: ${status}`);
+        const at = atUs / 1000 - performance.timeOrigin;
+        samples.neighbour.push({ at, durationMs: durationUs / 1000 });
+      }
     }
   }
-  const port = cloud.httpPort;
-  const visit = async () => (await request({ port, host: cloud.host(neighbour) })).status;
-  const list = async () => {
-    const response = await cloud.api("/v1/projects/default/apps");
-    await response.text();
-    return response.status;
-  };
-  const loops = [
-    ...Array.from({ length: clients }, () => ask(samples.neighbour, neighbourPauseMs, visit)),
-    ask(samples.api, apiPauseMs, list),
-  ];
+  async function askApi() {
+    while (going) {
+      const at = performance.now();
+      const status = await listApps(stage).catch((error) => `${error}`);
+      if (status !== 200) errors.push(`the API: ${status}`);
+      samples.api.push({ at, durationMs: performance.now() - at });
+      await Bun.sleep(apiPauseMs);
+    }
+  }
+  const loops = [...visitors.map(listen), askApi()];
   return {
     neighbourP99Ms: (windows) => p99Of(samples.neighbour, windows),
     apiP99Ms: (windows) => p99Of(samples.api, windows),
@@ -62,9 +69,16 @@ export function openWatch(stage: Stage): Watch {
     },
     async stop() {
       going = false;
+      for (const visitor of visitors) visitor.kill();
       await Promise.all(loops);
     },
   };
+}
+
+async function listApps({ cloud }: Stage): Promise<number> {
+  const response = await cloud.api("/v1/projects/default/apps");
+  await response.text();
+  return response.status;
 }
 
 function p99Of(samples: readonly Sample[], windows: readonly Window[]): number {
