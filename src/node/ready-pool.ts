@@ -24,7 +24,7 @@ export interface ReadyOwner {
 }
 
 /** How much of the machine's memory must be available to make one, and to keep them. */
-export const memoryShares = { toMake: 1 / 8, toKeep: 1 / 16 } as const;
+const memoryShares = { toMake: 1 / 8, toKeep: 1 / 16 } as const;
 const memoryCheckMs = 5000;
 
 interface Candidate {

@@ -3,7 +3,7 @@ import { CostLearner, confidenceMin } from "./learner.ts";
 import type { AppWindow } from "./windows.ts";
 
 /** Of an app's work this share must be of known cost before requests are placed by cost. */
-export const knownShareMin = 0.8;
+const knownShareMin = 0.8;
 /** A smaller share than this, once sure, and requests in flight are counted again. */
 const knownShareKept = 0.5;
 /** Weight of the newest report in the mean of a class's reports. */

@@ -15,7 +15,7 @@ import { foldsAlways, pathSegments } from "./segments.ts";
 /** Classes of an app, `other` not counted. */
 export const classesMax = 64;
 /** Different segments at one place of a path before seldom ones are folded. */
-export const literalsMax = 16;
+const literalsMax = 16;
 /** Less than this share of the requests at its place, or so few, make a segment seldom. */
 const seldomShare = 1 / 32;
 const seldomRequests = 8;

@@ -17,7 +17,7 @@ import { inverseDiagonal } from "./inverse.ts";
 // The covariance of θ is s²·A⁻¹; a class's confidence follows from its standard error.
 
 /** Half of what was learned is forgotten after so much observed time. */
-export const halfLifeSeconds = 600;
+const halfLifeSeconds = 600;
 /** Columns are bounded; beyond, the class seen least goes. */
 export const columnsMax = 65;
 /** ρ: the prior weighs as much as so many requests seen alone. */

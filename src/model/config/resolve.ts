@@ -20,7 +20,7 @@ import { type Recognised, recognise, type Start } from "./recognise.ts";
 import { type CommandFolders, shellCommand } from "./shell.ts";
 import { Tree } from "./tree.ts";
 
-export const scaleDefaults = {
+const scaleDefaults = {
   inFlight: inFlightDefault,
   freezeMs: 30_000,
   idleMs: 5 * 60_000,

@@ -145,7 +145,7 @@ export function argvOf(command: Command): readonly string[] {
 }
 
 /** Where a program that was made ahead finds the pipe that it waits at. */
-export const gateDescriptor = 3;
+const gateDescriptor = 3;
 
 /**
  * As `argvOf`, for a sandbox that is made ahead: nothing of the app runs before a line comes

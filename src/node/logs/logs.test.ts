@@ -10,6 +10,7 @@ import { cloudPaths } from "../paths.ts";
 import { createAppLogs } from "./app-logs.ts";
 import { keptBytes, openInstanceLog, type TimedLine } from "./instance-log.ts";
 import { splitLines } from "./lines.ts";
+import { freeHead } from "./space.ts";
 import { decodeMarks, encodeMarks, type Mark, Timeline } from "./timeline.ts";
 
 const cleanups: (() => void)[] = [];
@@ -173,4 +174,14 @@ test("events stay bounded", () => {
   log.event("the newest");
   expect(statSync(join(directory, "events")).size).toBeLessThan(300_000);
   expect(log.read({ since: 2, tail: 10 }).map(({ text }) => text)).toEqual(["the newest"]);
+});
+
+test("the head of a file goes back to the disk; of one that is gone, nothing", async () => {
+  const file = join(folder(), "out");
+  expect(await freeHead(file, 4096)).toBe(false);
+  appendFileSync(file, "x".repeat(8192));
+  const blocks = statSync(file).blocks;
+  expect(await freeHead(file, 4096)).toBe(true);
+  expect(statSync(file).blocks).toBeLessThan(blocks);
+  expect(statSync(file).size).toBe(8192);
 });
