@@ -49,13 +49,15 @@ export function buildRequestHead(
   if (facts.upgrade !== null) extra += `Connection: Upgrade\r\nUpgrade: ${facts.upgrade}\r\n`;
   if (facts.acceptsTrailers) extra += "TE: trailers\r\n";
   extra += "\r\n";
-  const out = Buffer.allocUnsafe(line.length + parser.end - parser.startLineStart + extra.length);
+  const kept = parser.end - 2 - (keepsLine ? parser.startLineStart : parser.fieldsStart);
+  const out = Buffer.allocUnsafe(line.length + kept + extra.length);
   let offset = keepsLine
     ? buffer.copy(out, 0, parser.startLineStart, parser.fieldsStart)
     : out.write(line, 0, "latin1");
   offset = copyFields(parser, buffer, out, offset, droppedFromRequest, facts.nominated);
   offset += out.write(extra, offset, "latin1");
-  return out.subarray(0, offset);
+  // Mostly no field is dropped and it is filled exactly; a view of it would cost as much again.
+  return offset === out.length ? out : out.subarray(0, offset);
 }
 
 /** Copies the lines of kept fields; returns the offset after them. */

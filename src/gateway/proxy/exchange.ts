@@ -160,19 +160,19 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     const now = this.context.clock.now();
     if (this.heldAt !== null) this.wakeMs = now - this.heldAt;
     this.instance = instance;
-    this.app.began(instance, this);
+    this.app.began(instance, this, now);
     const repeatable = this.requestDone && idempotentMethods.has(this.request.method);
     const idle = instance.pool.take(now, repeatable);
     if (idle !== null) {
       this.upstream = idle;
-      this.send();
+      this.send(now);
     } else this.connect(instance);
   }
 
   private connect(instance: InstanceState): void {
     const { endpoint } = instance;
     if (endpoint === null) {
-      this.release();
+      this.release(this.context.clock.now());
       this.app.place(this);
       return;
     }
@@ -184,19 +184,19 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
 
   onConnected(): void {
     this.instance?.connected();
-    this.send();
+    this.send(this.context.clock.now());
   }
 
   onConnectFailed(): void {
     const { instance } = this;
+    const now = this.context.clock.now();
     this.upstream = null;
-    this.release();
-    instance?.connectFailed(this.context.clock.now());
+    this.release(now);
+    instance?.connectFailed(now);
     this.app.place(this);
   }
 
-  private send(): void {
-    const now = this.context.clock.now();
+  private send(now: Timestamp): void {
     this.sentAt = now;
     this.phase = this.requestDone ? "waiting" : "sending";
     this.deadlineAt =
@@ -206,7 +206,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   }
 
   onWritable(): void {
-    this.touch();
+    this.touch(this.context.clock.now());
     if (this.requestDone && this.phase !== "tunnel") return;
     this.writable = true;
     this.client.onBodyWanted();
@@ -217,13 +217,12 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     this.bytesIn += end - start;
     if (last) this.requestDone = true;
     this.writable = this.upstream?.sendBody(buffer, start, end, last) === true && !last;
-    this.touch();
+    this.touch(this.context.clock.now());
   }
 
   /** Moves the deadline after a sign of life. */
-  private touch(): void {
+  private touch(now: Timestamp): void {
     const { limits } = this.context;
-    const now = this.context.clock.now();
     if (this.goodbye !== "none") return;
     switch (this.phase) {
       case "sending":
@@ -242,7 +241,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   }
 
   onInformational(parser: HeadParser, buffer: Buffer, facts: ResponseFacts): void {
-    this.touch();
+    this.touch(this.context.clock.now());
     this.client.onInformational(parser, buffer, facts);
   }
 
@@ -257,10 +256,11 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     if ((parser.countOf[fieldId.cost] as number) > 0) {
       this.reportedUs = reportedCostUs(parser.valueOf(fieldId.cost, buffer) ?? "");
     }
-    this.upstreamMs = this.context.clock.now() - (this.sentAt ?? 0);
+    const now = this.context.clock.now();
+    this.upstreamMs = now - (this.sentAt ?? 0);
     this.phase = "responding";
     if (facts.status === 101) this.beginTunnel(facts.upgrade);
-    this.touch();
+    this.touch(now);
     this.bytesOut += bodyEnd - bodyStart;
     if (this.tracker !== null) this.tracker.advance(buffer, bodyStart, bodyEnd, false);
     const goesOn = this.client.onResponse(parser, buffer, facts, bodyStart, bodyEnd);
@@ -279,7 +279,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   }
 
   onBody(buffer: Buffer, start: number, end: number): boolean {
-    this.touch();
+    this.touch(this.context.clock.now());
     // Nothing may follow our close frame.
     if (this.goodbye === "said") return true;
     if (this.tracker === null) {
@@ -308,7 +308,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
   }
 
   resumeResponse(): void {
-    this.touch();
+    this.touch(this.context.clock.now());
     this.upstream?.resume();
   }
 
@@ -395,7 +395,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     upstream?.close();
   }
 
-  private release(): void {
+  private release(now: Timestamp): void {
     const { instance } = this;
     this.instance = null;
     if (instance === null) return;
@@ -403,7 +403,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     if (this.sentAt !== null && this.routeClass !== null) {
       instance.count(this.routeClass, this.reportedUs);
     }
-    this.app.ended(instance, this);
+    this.app.ended(instance, this, now);
   }
 
   private finish(): void {
@@ -412,7 +412,8 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     if (this.phase === "finished") return;
     this.phase = "finished";
     this.deadlineAt = Number.POSITIVE_INFINITY;
-    const durationMs = context.clock.now() - request.startedAt;
+    const now = context.clock.now();
+    const durationMs = now - request.startedAt;
     const { status, bytesIn, bytesOut } = this;
     this.app.counts.add(client.protocol, status, durationMs, bytesIn, bytesOut);
     this.app.entered(-1);
@@ -434,7 +435,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
       protocol: client.protocol,
       userAgent: request.userAgent,
     });
-    this.release();
+    this.release(now);
     client.onFinished();
   }
 }

@@ -73,16 +73,29 @@ function bytesOf(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-const knownByLength: readonly (readonly KnownName[])[] = Array.from({ length: 32 }, (_, length) =>
-  Object.entries(names)
-    .filter(([name]) => name.length === length)
-    .map(([name, id]) => ({ bytes: bytesOf(name), id })),
+const lengthsKnown = 32;
+
+/** By length and first letter: most fields are known to be unknown after one look. */
+const knownBySlot: readonly (readonly KnownName[] | undefined)[] = Array.from(
+  { length: lengthsKnown * 32 },
+  (_, slot) => {
+    const known = Object.entries(names)
+      .filter(([name]) => slotOf(name.length, name.charCodeAt(0)) === slot)
+      .map(([name, id]) => ({ bytes: bytesOf(name), id }));
+    return known.length === 0 ? undefined : known;
+  },
 );
 
+/** @param first upper and lower case are the same here, as in `matches`. */
+function slotOf(length: number, first: number): number {
+  return length * 32 + (first & 0x1f);
+}
+
+/** The name's bytes must all lie in the buffer. */
 function matches(buffer: Uint8Array, start: number, name: Uint8Array): boolean {
   for (let index = 0; index < name.length; index += 1) {
     // Setting bit 5 lowers letters; the only other token bytes it changes are not in any name.
-    if (((buffer[start + index] ?? 0) | 0x20) !== name[index]) return false;
+    if (((buffer[start + index] as number) | 0x20) !== name[index]) return false;
   }
   return true;
 }
@@ -90,7 +103,8 @@ function matches(buffer: Uint8Array, start: number, name: Uint8Array): boolean {
 /** The id of the field name in [start, end), without regard to case. */
 export function identifyField(buffer: Uint8Array, start: number, end: number): number {
   const length = end - start;
-  const known = knownByLength[length];
+  const known =
+    length < lengthsKnown ? knownBySlot[slotOf(length, buffer[start] as number)] : undefined;
   if (known !== undefined) {
     for (let index = 0; index < known.length; index += 1) {
       const candidate = known[index] as KnownName;

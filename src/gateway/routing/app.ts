@@ -224,13 +224,13 @@ export class AppState implements Told {
     this.waiting.delete(waiter);
   }
 
-  began(instance: InstanceState, waiter: Waiter): void {
-    instance.began(this.host.context.clock.now(), waiter.costUs, waiter.isDear);
+  began(instance: InstanceState, waiter: Waiter, now: Timestamp): void {
+    instance.began(now, waiter.costUs, waiter.isDear);
     this.host.touched(instance);
   }
 
-  ended(instance: InstanceState, waiter: Waiter): void {
-    instance.ended(this.host.context.clock.now(), waiter.costUs, waiter.isDear);
+  ended(instance: InstanceState, waiter: Waiter, now: Timestamp): void {
+    instance.ended(now, waiter.costUs, waiter.isDear);
     this.host.touched(instance);
     if (this.waiting.size > 0) this.pump();
   }
