@@ -105,6 +105,13 @@ const stableAfterMs = 2000;
 const relaunchDelayMsMax = 5000;
 const stopTimeoutMs = 30_000;
 
+/**
+ * What a gateway's collector takes for the machine's memory, in bytes: it lets garbage grow by as
+ * much again as is used, not by some multiple of that. Requests cost the same (measured), and what
+ * a gateway holds does not swing with the bodies that pass through.
+ */
+const collectorMemoryBytes = 256 * 1024 * 1024;
+
 /** Where a program finds the first inherited descriptor. */
 const inheritedFirst = 3;
 
@@ -302,6 +309,7 @@ class GatewaySet implements Gateways {
         HOME: "/data",
         // One collector thread: a gateway has one core, and each further marker costs 5 MB.
         BUN_JSC_numberOfGCMarkers: "1",
+        BUN_JSC_forceRAMSize: String(collectorMemoryBytes),
         LODE_GATEWAY: JSON.stringify(this.#argumentsOf(slot)),
       },
       argv: program.argv,
