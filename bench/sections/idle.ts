@@ -1,8 +1,17 @@
-import { cpuTimeUs, pssBytes } from "../measure.ts";
-import type { Peers } from "../peers/peers.ts";
+import { cpuTimeUs, firstByteMs, pssBytes } from "../measure.ts";
+import { helloFolder, type Peers } from "../peers/peers.ts";
 import { medianOf, type Section, target } from "../report.ts";
 
 const periodMs = 1000;
+
+/** Beside apps that run and are asked nothing; other questions may have left more. */
+export async function ownIdleBesideFew(peers: Peers, rounds: number): Promise<Section[]> {
+  for (const app of ["few-1", "few-2", "few-3", "few-4", "few-5"]) {
+    await peers.lode.deploy(helloFolder, app);
+    await firstByteMs(peers.lode.target(app), performance.now());
+  }
+  return await ownIdle(peers, rounds, "a few apps");
+}
 
 /** What Lode itself takes while nobody asks anything: its root process and its gateways. */
 export async function ownIdle(peers: Peers, rounds: number, when: string): Promise<Section[]> {

@@ -4,10 +4,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { type Line, lineChart } from "../../tools/plot/lines.ts";
+import { linearScale } from "../../tools/plot/scale.ts";
 import { Cloud, repository, run } from "../harness/cloud.ts";
 import { writeSection } from "../harness/page.ts";
 import * as load from "./load.ts";
-import { plot } from "./plot.ts";
 
 const options = parseArgs({
   options: {
@@ -139,7 +140,7 @@ function page(judged: readonly Judged[], tally: load.Tally, open: number): strin
       return `| ${index} | ${megabytes(median)} | ${means} | ${range} | ${verdict} |`;
     }),
     "",
-    "![Resident memory of the gateways](plots/soak.svg)",
+    `![${pictureTitle}](plots/soak.svg)`,
     "",
     "| what went on all the time | times |",
     "|---|---|",
@@ -152,6 +153,33 @@ function page(judged: readonly Judged[], tally: load.Tally, open: number): strin
     `kernel's buffers hold (${megabytes(load.heldBytesMax)} MB in four sockets), and not a`,
     "byte more while it stalls.",
   ];
+}
+
+const pictureTitle = "Resident memory of the gateways";
+
+/** From zero, so that flat looks flat. */
+function picture(judged: readonly Judged[], samples: readonly Sample[]): string {
+  const lines = judged.map(
+    ({ median }, index): Line => ({
+      name: `gateway ${index}`,
+      points: samples.map(({ residentBytes: bytes }, x) => ({ x, y: (bytes[index] ?? 0) / 1e6 })),
+      band: {
+        from: warmUpSeconds,
+        low: (median * (1 - deviationMax)) / 1e6,
+        high: (median * (1 + deviationMax)) / 1e6,
+      },
+    }),
+  );
+  const most = Math.max(...lines.flatMap(({ points }) => points.map(({ y }) => y)));
+  return lineChart({
+    title: pictureTitle,
+    note:
+      `Each second; after ${warmUpSeconds} s of warm-up the means of ${meanOfSeconds} s should ` +
+      `stay within the bands, ± ${deviationMax * 100} % of their median.`,
+    across: { label: "seconds", scale: linearScale(samples.length - 1) },
+    up: { label: "MB", scale: linearScale(most) },
+    lines,
+  });
 }
 
 async function soak(cloud: Cloud): Promise<boolean> {
@@ -171,20 +199,10 @@ async function soak(cloud: Cloud): Promise<boolean> {
       samples.map((sample) => sample.residentBytes[index] ?? 0),
     ),
   );
-  const series = pids.map((_, index) => ({
-    name: `gateway ${index}`,
-    values: samples.map((sample) => (sample.residentBytes[index] ?? 0) / 1e6),
-  }));
-  const bands = judged.map(({ median }) => ({
-    from: warmUpSeconds,
-    low: (median * (1 - deviationMax)) / 1e6,
-    high: (median * (1 + deviationMax)) / 1e6,
-  }));
   const lines = page(judged, tally, open);
   console.log(lines.join("\n"));
   if (!options.dry) {
-    const svg = plot("Resident memory of the gateways", "MB", series, bands);
-    await Bun.write(join(repository, "docs/plots/soak.svg"), svg);
+    await Bun.write(join(repository, "docs/plots/soak.svg"), picture(judged, samples));
     await writeSection("Ten minutes of soak", lines);
   }
   void running;
