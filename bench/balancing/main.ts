@@ -10,6 +10,7 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { cloudPaths, dataPaths } from "../../src/node/paths.ts";
 import { freePorts, until } from "../../test/harness/host.ts";
 import { Lode } from "../lode.ts";
 import { cpuTimeUs } from "../measure.ts";
@@ -79,7 +80,7 @@ async function start(lode: Lode, folder: string): Promise<readonly string[]> {
     60_000,
   );
   await cloud.ok(["limits", "balanced", "--cpu", String(coresEach)]);
-  const served = join("/run", `lode-${cloud.id()}`, "s");
+  const served = dataPaths.appSockets(cloudPaths(cloud.dataDirectory, cloud.id()));
   return readdirSync(served).map((name) => join(served, name));
 }
 

@@ -174,8 +174,8 @@ export function balancingPictures(balancing: Balancing): readonly Picture[] {
   const svg = lineChart({
     title,
     note:
-      "A request at 99 % is slower than 99 of a hundred. The numbers on the right are the " +
-      `${percentMax}th percentiles.`,
+      "A request at 99 % is slower than 99 of a hundred; " +
+      `on the right the ${percentMax}th percentiles.`,
     across: { label: "share of the requests that are faster", scale: ninesScale(percentMax / 100) },
     up: { label: "ms", scale: logarithmicScale(Math.min(...drawn), Math.max(...drawn)) },
     lines,

@@ -74,6 +74,7 @@ export function barChart(chart: BarChart): string {
               width - padding,
             ),
           ]),
+      ...group.bars.map((bar, index) => numberBeside(bar, group.ys[index] as number, x)),
     ]);
     return { parts: [...horizontalAxis(box, axis), ...parts], height: box.bottom + axisHeight };
   });
@@ -121,10 +122,13 @@ function drawBar(bar: Bar, y: number, left: number, x: (value: number) => number
           ...[from, to].map((end) => rule([end, y - 4], [end, y + 4], whisker)),
         ]
       : []),
-    text(Math.max(to, x(bar.median)) + 8, y + 4.5, readable(bar.median), {
-      ...{ class: "ink", "font-weight": bar.own ? 600 : 400 },
-    }),
   ];
+}
+
+function numberBeside(bar: Bar, y: number, x: (value: number) => number): string {
+  return text(x(bar.max) + 8, y + 4.5, readable(bar.median), {
+    ...{ class: "ink over", "font-weight": bar.own ? 600 : 400 },
+  });
 }
 
 function inWords({ name, bars, goal }: BarGroup): string {

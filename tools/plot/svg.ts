@@ -96,6 +96,8 @@ function style(): string {
   const rules = ({ ground, ink, muted, grid, marks }: Theme) => [
     `.ground{fill:${ground}}.ink{fill:${ink}}.muted{fill:${muted}}.grid{stroke:${grid}}`,
     `.axis{stroke:${muted}}.whisker{stroke:${ink}}`,
+    // Parts what is written from the lines that it lies on.
+    `.over{stroke:${ground};stroke-width:3px;stroke-linejoin:round;paint-order:stroke}`,
     ...Object.entries(marks).map(([name, colour]) => `.${name}{color:${colour}}`),
   ];
   const dark = `@media (prefers-color-scheme:dark){${rules(themes.dark).join("")}}`;
@@ -150,7 +152,8 @@ export function goalLine(
     "goal",
     rule([x, top], [x, bottom], { stroke: "currentColor", "stroke-dasharray": "4 3" }),
     text(at, top + 9, label, {
-      ...{ fill: "currentColor", "font-size": sizes.small, "text-anchor": anchor },
+      ...{ fill: "currentColor", class: "over" },
+      ...{ "font-size": sizes.small, "text-anchor": anchor },
     }),
   );
 }
