@@ -92,6 +92,8 @@ async function watch(pids: readonly number[], seconds: number): Promise<Sample[]
 
 interface Judged {
   readonly pid: number;
+  /** One after another, from warm-up on. */
+  readonly means: readonly number[];
   readonly median: number;
   readonly lowest: number;
   readonly highest: number;
@@ -108,13 +110,13 @@ function judge(pid: number, bytes: readonly number[]): Judged {
     const window = bytes.slice(from, from + meanOfSeconds);
     means.push(window.reduce((sum, value) => sum + value, 0) / window.length);
   }
-  means.sort((a, b) => a - b);
-  const median = means[Math.floor(means.length / 2)] ?? Number.NaN;
-  const [lowest = Number.NaN, highest = Number.NaN] = [means[0], means.at(-1)];
+  const sorted = means.toSorted((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+  const [lowest = Number.NaN, highest = Number.NaN] = [sorted[0], sorted.at(-1)];
   const holds = lowest >= median * (1 - deviationMax) && highest <= median * (1 + deviationMax);
   const warm = bytes.slice(warmUpSeconds);
   const [peak, trough] = [Math.max(...warm), Math.min(...warm)];
-  return { pid, median, lowest, highest, peak, trough, holds };
+  return { pid, means, median, lowest, highest, peak, trough, holds };
 }
 
 const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
@@ -160,9 +162,12 @@ const pictureTitle = "Resident memory of the gateways";
 /** From zero, so that flat looks flat. */
 function picture(judged: readonly Judged[], samples: readonly Sample[]): string {
   const lines = judged.map(
-    ({ median }, index): Line => ({
+    ({ means, median }, index): Line => ({
       name: `gateway ${index}`,
-      points: samples.map(({ residentBytes: bytes }, x) => ({ x, y: (bytes[index] ?? 0) / 1e6 })),
+      points: means.map((bytes, nth) => ({
+        ...{ x: warmUpSeconds + (nth + 0.5) * meanOfSeconds, y: bytes / 1e6 },
+      })),
+      behind: samples.map(({ residentBytes: bytes }, x) => ({ x, y: (bytes[index] ?? 0) / 1e6 })),
       band: {
         from: warmUpSeconds,
         low: (median * (1 - deviationMax)) / 1e6,
@@ -170,12 +175,12 @@ function picture(judged: readonly Judged[], samples: readonly Sample[]): string 
       },
     }),
   );
-  const most = Math.max(...lines.flatMap(({ points }) => points.map(({ y }) => y)));
+  const most = Math.max(...lines.flatMap(({ behind = [] }) => behind.map(({ y }) => y)));
   return lineChart({
     title: pictureTitle,
     note:
-      `Each second; after ${warmUpSeconds} s of warm-up the means of ${meanOfSeconds} s should ` +
-      `stay within the bands, ± ${deviationMax * 100} % of their median.`,
+      `Thin: each second. Dots: means of ${meanOfSeconds} s after ${warmUpSeconds} s of warm-up, ` +
+      `which should stay within the bands, ± ${deviationMax * 100} % of their median.`,
     across: { label: "seconds", scale: linearScale(samples.length - 1) },
     up: { label: "MB", scale: linearScale(most) },
     lines,

@@ -65,7 +65,8 @@ const charts: Readonly<Record<string, string>> = {
     lines: [
       {
         ...{ name: "gateway 0", band: { from: 120, low: 83, high: 92 } },
-        points: samples(87, 600).map((y, x) => ({ x, y })),
+        points: [150, 210, 270, 330, 390, 450, 510, 570].map((x) => ({ x, y: 87 })),
+        behind: samples(87, 600).map((y, x) => ({ x, y })),
       },
     ],
   }),

@@ -12,6 +12,7 @@ import {
 import { spread, textWidth } from "./layout.ts";
 import { readable } from "./numbers.ts";
 import {
+  type Attributes,
   element,
   figure,
   type Goal,
@@ -32,6 +33,8 @@ export interface Point {
 export interface Line {
   readonly name: string;
   readonly points: readonly Point[];
+  /** What the points are made from, drawn faintly. */
+  readonly behind?: readonly Point[];
   /** What it should keep to, from somewhere on: drawn behind it. */
   readonly band?: { readonly from: number; readonly low: number; readonly high: number };
 }
@@ -88,13 +91,10 @@ export function lineChart(chart: LineChart): string {
 
 type Place = (value: number) => number;
 
-function drawLine({ points, band }: Line, x: Place, y: Place, box: Box): readonly string[] {
-  const inside = points.map((point) => ({
-    x: x(point.x),
-    y: Math.min(box.bottom, Math.max(box.top, y(point.y))),
-  }));
+function drawLine(line: Line, x: Place, y: Place, box: Box): readonly string[] {
+  const { points, behind = [], band } = line;
   const few = points.length <= dotsMax;
-  const behind =
+  const kept =
     band === undefined
       ? []
       : [
@@ -104,13 +104,19 @@ function drawLine({ points, band }: Line, x: Place, y: Place, box: Box): readonl
             "fill-opacity": "0.16",
           }),
         ];
-  const path = inside.map((at) => `${at.x.toFixed(1)},${at.y.toFixed(1)}`).join(" ");
-  const line = element("polyline", {
-    ...{ points: path, stroke: "currentColor", "stroke-width": points.length > 300 ? 1.3 : 2.2 },
-    "stroke-linejoin": "round",
-  });
-  const dots = inside.map((at) => element("circle", { cx: at.x, cy: at.y, r: 3.2, ...filled }));
-  return [...behind, line, ...(few ? dots : [])];
+  const path = (through: readonly Point[], attributes: Attributes) =>
+    element("polyline", {
+      points: through.map((at) => `${x(at.x).toFixed(1)},${y(at.y).toFixed(1)}`).join(" "),
+      ...{ stroke: "currentColor", "stroke-linejoin": "round", ...attributes },
+    });
+  return [
+    ...kept,
+    ...(behind.length > 0 ? [path(behind, { "stroke-opacity": "0.45" })] : []),
+    path(points, { "stroke-width": 2.2 }),
+    ...(few ? points : []).map((at) => {
+      return element("circle", { cx: x(at.x), cy: y(at.y), r: 3.2, ...filled });
+    }),
+  ];
 }
 
 const filled = { fill: "currentColor" };
