@@ -17,9 +17,9 @@ import { inWords, keptRun, type Place, type Run } from "./runs.ts";
 const head = `# Benchmarks
 
 Written by \`npm run bench\`, which starts Lode and its peers on one machine, side by side, and
-takes medians; each part says when and beside which load it was run. A ratio compares with the
-first row of its table. Every peer runs the same program, \`examples/hello\`, unless said
-otherwise.`;
+takes medians; each part says when and beside which load it was run (the average of the minute
+before, to which an earlier part of the same run may belong). A ratio compares with the first row
+of its table. Every peer runs the same program, \`examples/hello\`, unless said otherwise.`;
 
 /** A part of the page: what one question of the benchmark has found. */
 interface Part {
