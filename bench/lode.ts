@@ -8,6 +8,8 @@ import type { Target } from "./measure.ts";
 export class Lode {
   readonly cloud: Cloud;
   readonly version: string;
+  /** By performance.now(). */
+  readonly upSinceMs = performance.now();
 
   private constructor(cloud: Cloud, version: string) {
     this.cloud = cloud;

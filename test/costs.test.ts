@@ -1,10 +1,8 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { Cloud } from "./harness/cloud.ts";
+import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { until } from "./harness/host.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(90_000);
-
-let cloud: Cloud;
 
 /** Uses one CPU-ms, or forty; of `/told` it says itself what that is. */
 const shop = `
@@ -36,14 +34,11 @@ const costs = async (): Promise<Costs> => JSON.parse(await cloud.ok(["costs", "s
 const classOf = async (name: string) =>
   (await costs()).classes.find((one) => one.class === `GET ${name}`);
 
+const cloud = await sharedCloud();
+
 beforeAll(async () => {
-  cloud = await Cloud.start();
   const toml = "[scale]\nmin = 2\n";
   await cloud.deploy(await cloud.folder({ "index.ts": shop, "lode.toml": toml }), "shop");
-}, 60_000);
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
 }, 60_000);
 
 /** Some requests and a rest, as users come: then CPU and requests can be told together. */

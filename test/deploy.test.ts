@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmdirSync, statfsSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,21 +6,14 @@ import { Cloud, type CommandResult, type DeployResult, lastJson } from "./harnes
 import { until } from "./harness/host.ts";
 import { steadyLoad } from "./harness/http.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(patienceMs(60_000));
 
 /** As `lode --help` documents them. */
 const exitCodes = { refused: 6, deployFailed: 7 } as const;
 
-let cloud: Cloud;
-
-beforeAll(async () => {
-  cloud = await Cloud.start();
-}, patienceMs(60_000));
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
-}, patienceMs(60_000));
+const cloud = await sharedCloud();
 
 function saying(text: string): Promise<string> {
   return cloud.folder({

@@ -1,24 +1,17 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
-import { Cloud, repository, run } from "./harness/cloud.ts";
+import { repository, run } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
 import { openRequest } from "./harness/http.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(patienceMs(60_000));
 
 const examples = readdirSync(join(repository, "examples"));
-let cloud: Cloud;
-
-beforeAll(async () => {
-  cloud = await Cloud.start({ args: ["--demo"] });
-}, patienceMs(60_000));
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
-}, patienceMs(60_000));
+const cloud = await sharedCloud({ args: ["--demo"] });
 
 test(
   "`lode up --demo` deploys every example and prints its URL",

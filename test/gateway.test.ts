@@ -1,18 +1,18 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { Cloud, run } from "./harness/cloud.ts";
+import { run } from "./harness/cloud.ts";
 import { until } from "./harness/host.ts";
 import { openRequest, request } from "./harness/http.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(patienceMs(60_000));
 
-let cloud: Cloud;
+const cloud = await sharedCloud({ https: true });
 
 beforeAll(async () => {
-  cloud = await Cloud.start({ https: true });
   const folder = await cloud.folder({
     "index.ts": `export default {
       async fetch(request) {
@@ -26,10 +26,6 @@ beforeAll(async () => {
     "lode.toml": '[http]\nhosts = ["shop.example.test", "other.example.test"]\n',
   });
   await cloud.deploy(folder, "shop");
-}, patienceMs(60_000));
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
 }, patienceMs(60_000));
 
 async function certificate(name: string, host: string): Promise<[string, string]> {

@@ -1,14 +1,13 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Cloud, run } from "./harness/cloud.ts";
+import { run } from "./harness/cloud.ts";
 import { commandLineOf, processIds, until } from "./harness/host.ts";
 import { openRequest, quantile, request, steadyLoad } from "./harness/http.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(patienceMs(60_000));
-
-let cloud: Cloud;
 
 /** One app that shows what an instance sees and does what it is asked. */
 const probe = `
@@ -52,13 +51,14 @@ export default {
 };
 `;
 
-beforeAll(async () => {
-  cloud = await Cloud.start();
-  await cloud.deploy(await cloud.folder({ "index.ts": probe }), "probe");
-}, patienceMs(60_000));
+const webServer =
+  'import { createServer } from "node:http";\n' +
+  'createServer((_, response) => response.end("web")).listen(process.env.PORT);\n';
 
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
+const cloud = await sharedCloud();
+
+beforeAll(async () => {
+  await cloud.deploy(await cloud.folder({ "index.ts": probe }), "probe");
 }, patienceMs(60_000));
 
 async function deployProbe(app: string, toml = ""): Promise<void> {
@@ -137,9 +137,7 @@ describe("limits and counts", () => {
   test("a crash loop backs off and shows its cause", async () => {
     const folder = await cloud.folder({
       Procfile: "web: node server.mjs\nworker: sleep 1; echo worker gives up; exit 7\n",
-      "server.mjs":
-        'import { createServer } from "node:http";\n' +
-        'createServer((_, response) => response.end("web")).listen(process.env.PORT);\n',
+      "server.mjs": webServer,
     });
     await cloud.deploy(folder, "looping");
     await until(
@@ -384,9 +382,7 @@ describe("logs, exec and run", () => {
   test("a flood of log lines costs only the app that floods", async () => {
     const folder = await cloud.folder({
       Procfile: "web: node server.mjs\nflood: yes 'a line that nobody reads'\n",
-      "server.mjs":
-        'import { createServer } from "node:http";\n' +
-        'createServer((_, response) => response.end("web")).listen(process.env.PORT);\n',
+      "server.mjs": webServer,
     });
     await cloud.deploy(folder, "flooding");
     await Bun.sleep(3000);

@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Cloud, run } from "./harness/cloud.ts";
 import { freePorts, isAlive, leftovers, until } from "./harness/host.ts";
 import { steadyLoad } from "./harness/http.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(patienceMs(60_000));
 
@@ -22,16 +23,11 @@ const nodeServer = {
     'createServer((_, response) => response.end("node")).listen(process.env.PORT);\n',
 };
 
-let cloud: Cloud;
+const cloud = await sharedCloud();
 
 beforeAll(async () => {
-  cloud = await Cloud.start();
   await cloud.deploy(await cloud.folder({ "index.ts": hello }), "hello");
   await cloud.deploy(await cloud.folder(nodeServer), "noder");
-}, patienceMs(60_000));
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
 }, patienceMs(60_000));
 
 function loads() {

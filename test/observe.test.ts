@@ -1,13 +1,12 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Cloud, run } from "./harness/cloud.ts";
+import { run } from "./harness/cloud.ts";
 import { freePorts, isAlive, until } from "./harness/host.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(patienceMs(60_000));
-
-let cloud: Cloud;
 
 /** Counts in memory what it was asked for each room. */
 const rooms = `
@@ -39,13 +38,7 @@ export default {
 };
 `;
 
-beforeAll(async () => {
-  cloud = await Cloud.start();
-}, patienceMs(60_000));
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
-}, patienceMs(60_000));
+const cloud = await sharedCloud();
 
 describe("requests with one key", () => {
   const names = Array.from({ length: 30 }, (_, index) => `room-${index}`);

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Cloud } from "./harness/cloud.ts";
+import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { until } from "./harness/host.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 // Apps rest when idle and grow when busy, on a real cloud.
 
@@ -22,15 +22,7 @@ export default {
 };
 `;
 
-let cloud: Cloud;
-
-beforeAll(async () => {
-  cloud = await Cloud.start();
-}, patienceMs(60_000));
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
-}, patienceMs(60_000));
+const cloud = await sharedCloud();
 
 async function deploy(name: string, scale: string): Promise<void> {
   const toml = `[scale]\n${scale}`;

@@ -1,26 +1,23 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
-import { Cloud, repository, run } from "./harness/cloud.ts";
+import { repository, run } from "./harness/cloud.ts";
 import { steadyLoad } from "./harness/http.ts";
 import { patienceMs } from "./harness/pace.ts";
+import { sharedCloud } from "./harness/suite.ts";
 
 setDefaultTimeout(patienceMs(120_000));
 
 const fixture = join(repository, "test/fixtures/verdaccio");
-let cloud: Cloud;
 let npmrc: string;
 
+const cloud = await sharedCloud();
+
 beforeAll(async () => {
-  cloud = await Cloud.start();
   npmrc = join(cloud.scratch, "npmrc");
   await cloud.deploy(fixture, "verdaccio");
 }, patienceMs(240_000));
-
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
-}, patienceMs(60_000));
 
 async function npm(args: readonly string[], cwd: string): Promise<string> {
   const result = await run(

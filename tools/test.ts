@@ -33,7 +33,7 @@ const everything: readonly Group[] = [
     passed: /^passed /gm,
     failed: /^FAILED /gm,
   },
-  tests("unit tests", "./src", "./sim"),
+  tests("unit tests", "./src", "./sim", "./bench"),
   tests("end to end, on this machine", "./test"),
 ];
 

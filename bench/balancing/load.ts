@@ -27,6 +27,8 @@ export interface Latencies {
   readonly cheapMs: readonly number[];
   readonly dearMs: readonly number[];
   readonly failed: number;
+  /** Until the last answer, in milliseconds after the beginning. */
+  readonly lastMs: number;
 }
 
 /** Sends each request when it is due, whatever came of those before (open loop). */
@@ -37,6 +39,7 @@ export async function run(
   const cheapMs: number[] = [];
   const dearMs: number[] = [];
   let failed = 0;
+  let lastMs = 0;
   let left = list.length;
   const began = performance.now();
   await new Promise<void>((resolve) => {
@@ -49,8 +52,10 @@ export async function run(
         next += 1;
         const { atMs, dear } = arrival;
         send(dear, (status) => {
-          if (status === 200) (dear ? dearMs : cheapMs).push(performance.now() - began - atMs);
-          else failed += 1;
+          if (status === 200) {
+            lastMs = performance.now() - began;
+            (dear ? dearMs : cheapMs).push(lastMs - atMs);
+          } else failed += 1;
           left -= 1;
           if (left > 0) return;
           clearTimeout(drain);
@@ -61,10 +66,5 @@ export async function run(
     };
     pump();
   });
-  return { cheapMs, dearMs, failed: failed + left };
-}
-
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
+  return { cheapMs, dearMs, failed: failed + left, lastMs };
 }

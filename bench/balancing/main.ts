@@ -1,32 +1,33 @@
 // `npm run bench:balancing`: ten capped instances of one app with two routes whose CPU costs
 // differ 1:100, at 80 % load, half of it by each route, with the same open-loop Poisson arrivals
 // for each contestant: nginx and HAProxy by least connections, Lode, and an oracle that knows the
-// costs. Prints a table and whether the goals are met, and writes that into docs/BENCHMARKS.md.
+// costs. Prints a table and whether the goals are met, keeps what was measured in .build/bench, and
+// writes its part of docs/BENCHMARKS.md.
 //
-//   --seconds N   of measured load for each contestant (50); with fewer it writes nothing
+//   --seconds N   of measured load for each contestant (50); fewer are written to
+//                 .build/bench/trial
 
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { cloudPaths, dataPaths } from "../../src/node/paths.ts";
 import { freePorts, until } from "../../test/harness/host.ts";
 import { Lode } from "../lode.ts";
 import { cpuTimeUs } from "../measure.ts";
+import { writePart } from "../page.ts";
 import { stop } from "../peers/install.ts";
-import { quantilePlot } from "../plot.ts";
-import { withSection } from "../report.ts";
+import { targetLine } from "../report.ts";
+import { beginRun, documents, keepRun, keptRun, trial } from "../runs.ts";
 import { Connections } from "./client.ts";
 import { type Arrival, arrivals, run } from "./load.ts";
 import { Oracle } from "./oracle.ts";
 import { costRatio, writeProgram } from "./program.ts";
 import { startHaproxy, startNginx } from "./proxies.ts";
 import {
-  balancingTitle,
-  goalLines,
+  type Balancing,
+  earlierOf,
   goalsOf,
   type Measured,
-  plotPath,
-  plotTitle,
-  renderBalancing,
   rowOf,
   type Setting,
   tableHeader,
@@ -43,6 +44,7 @@ const load = 0.8;
 
 const secondsAt = process.argv.indexOf("--seconds");
 const seconds = secondsAt < 0 ? secondsAtLeast : Number(process.argv[secondsAt + 1]);
+const place = seconds < secondsAtLeast ? trial : documents;
 
 type Send = (dear: boolean, done: (status: number) => void) => void;
 
@@ -55,13 +57,11 @@ function usage(lode: Lode): readonly number[] {
 
 async function measure(name: string, lode: Lode, list: readonly Arrival[], send: Send) {
   const before = usage(lode);
-  const began = performance.now();
   const latencies = await run(list, send);
-  const elapsedUs = (performance.now() - began) * 1000;
   const used = usage(lode).map((after, index) => after - (before[index] ?? 0));
   const all = used.reduce((sum, one) => sum + one, 0);
   const imbalance = Math.max(...used) / (all / used.length);
-  const utilisation = all / (elapsedUs * instances * coresEach);
+  const utilisation = all / (latencies.lastMs * 1000 * instances * coresEach);
   const measured: Measured = { name, ...latencies, imbalance, utilisation };
   console.log(rowOf(measured));
   return measured;
@@ -80,7 +80,7 @@ async function start(lode: Lode, folder: string): Promise<readonly string[]> {
     60_000,
   );
   await cloud.ok(["limits", "balanced", "--cpu", String(coresEach)]);
-  const served = join("/run", `lode-${cloud.id()}`, "s");
+  const served = dataPaths.appSockets(cloudPaths(cloud.dataDirectory, cloud.id()));
   return readdirSync(served).map((name) => join(served, name));
 }
 
@@ -106,6 +106,7 @@ async function costMs(lode: Lode, sockets: readonly string[], dear: boolean, cou
 async function main(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "lode-balancing-"));
   const lode = await Lode.start();
+  const end = beginRun([`Lode ${lode.version} on Bun ${Bun.version}`]);
   const ends: (() => unknown)[] = [() => lode.stop()];
   try {
     const sockets = await start(lode, join(folder, "app"));
@@ -136,29 +137,17 @@ async function main(): Promise<void> {
       peers.push(await measure(proxy.name, lode, list, through));
       connections.close();
     }
-    const goals = goalLines(goalsOf(measured, oracle, peers));
-    console.log(`\n${goals.join("\n")}\n\n${costs}`);
-    if (seconds < secondsAtLeast) return;
-    await write(setting, [measured, oracle, ...peers], goals, costs);
+    const before = keptRun(place, "balancing");
+    const earlier = before === null ? [] : earlierOf(before);
+    const found: Balancing = { setting, lode: measured, oracle, peers, costs, earlier };
+    console.log(`\n${goalsOf(found).map(targetLine).join("\n")}\n\n${costs}`);
+    await keepRun(place, "balancing", { circumstances: end(), data: found });
+    await writePart(place, "balancing");
+    console.log(`written: balancing in ${place.says}`);
   } finally {
     for (const end of ends.reverse()) await end();
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-async function write(
-  setting: Setting,
-  results: readonly Measured[],
-  goals: readonly string[],
-  costs: string,
-): Promise<void> {
-  const documents = join(import.meta.dir, "../../docs");
-  const file = join(documents, "BENCHMARKS.md");
-  const section = renderBalancing(setting, results, goals, costs);
-  await Bun.write(file, withSection(await Bun.file(file).text(), balancingTitle, section));
-  const curves = results.map(({ name, cheapMs }) => ({ name, values: cheapMs }));
-  await Bun.write(join(documents, plotPath), quantilePlot(plotTitle, "ms", curves));
-  console.log(`written: docs/BENCHMARKS.md, docs/${plotPath}`);
 }
 
 /** What requests cost here, and so how many are how much load. */

@@ -1,7 +1,8 @@
 import type { InstanceStatus } from "../../src/model/instance.ts";
 import { until } from "../../test/harness/host.ts";
+import { median } from "../../tools/plot/numbers.ts";
 import { Lode } from "../lode.ts";
-import { cpuTimeUs, firstByteMs, median, pssBytes, type Target } from "../measure.ts";
+import { cpuTimeUs, firstByteMs, pssBytes, type Target } from "../measure.ts";
 import { helloFolder } from "../peers/peers.ts";
 import { medianOf, type Row, type Section, target } from "../report.ts";
 import { registerSleepers, sleeperName } from "../sleepers.ts";
@@ -25,6 +26,20 @@ interface Beside {
   readonly idlePercent: readonly number[];
 }
 
+export const sleepingMemoryMaxMB = 300;
+
+/** Of the sections that have a line in a plot. */
+export const sleepingTitles = {
+  memory: "Lode's memory",
+  rootMemory: "of it the root process",
+  answered: "`lode up` → API answers",
+  deploy: "deploy → serving",
+  wake: "wake → first byte",
+  warm: "warm request",
+  list: "a page of the list",
+  metrics: "/metrics",
+} as const;
+
 type Start = Pick<Beside, "readyMs" | "answeredMs" | "worstMs" | "failures">;
 type Samples = Exclude<keyof Beside, "apps" | "failures" | "readyMs" | "answeredMs" | "worstMs">;
 
@@ -37,11 +52,11 @@ export async function sleepingApps(
   for (const count of counts) all.push(await beside(count, rounds));
   const title = (apps: number) => `${apps.toLocaleString("en")} sleeping apps`;
   const rows = (of: (each: Beside) => readonly number[]): Row[] =>
-    all.map((each) => ({ name: title(each.apps), samples: of(each) }));
+    all.map((each) => ({ name: title(each.apps), samples: of(each), at: each.apps }));
   const most = title(counts.at(-1) ?? 0);
   const fewest = title(counts[0] ?? 0);
-  const section = (what: string, method: string, unit: string, name: Samples): Section => ({
-    ...{ title: `Beside sleeping apps: ${what}`, method, unit, rows: rows((each) => each[name]) },
+  const section = (title: string, method: string, unit: string, name: Samples): Section => ({
+    ...{ title, method, unit, rows: rows((each) => each[name]) },
     targets: [],
   });
   const asWithFew = (each: Section, factor: number): Section => {
@@ -55,18 +70,18 @@ export async function sleepingApps(
       rows((each) => each.memory),
       most,
     ),
-    section("the root process's part of the memory", "PSS.", "MB", "rootMemory"),
+    section(sleepingTitles.rootMemory, "PSS.", "MB", "rootMemory"),
     answeredSection(rows((each) => [each.answeredMs])),
     readySection(
       all,
       rows((each) => [each.readyMs]),
     ),
-    asWithFew(section("warm request", warmMethod, "ms", "warmMs"), 1.25),
+    asWithFew(section(sleepingTitles.warm, warmMethod, "ms", "warmMs"), 1.25),
     asWithFew(section("CPU of a warm request", warmMethod, "µs", "warmCpuUs"), 1.25),
-    asWithFew(section("wake", wakeMethod, "ms", "wakeMs"), 1.25),
-    asWithFew(section("deploy to serving", deployMethod, "ms", "deployMs"), 1.25),
-    asWithFew(section("a page of the list", listMethod, "ms", "listMs"), 1.25),
-    asWithFew(section("/metrics", "GET /metrics.", "ms", "metricsMs"), 1.25),
+    asWithFew(section(sleepingTitles.wake, wakeMethod, "ms", "wakeMs"), 1.25),
+    asWithFew(section(sleepingTitles.deploy, deployMethod, "ms", "deployMs"), 1.25),
+    asWithFew(section(sleepingTitles.list, listMethod, "ms", "listMs"), 1.25),
+    asWithFew(section(sleepingTitles.metrics, "GET /metrics.", "ms", "metricsMs"), 1.25),
     section("CPU at rest", "All of lode, nobody asks anything.", "% of a core", "idlePercent"),
   ];
 }
@@ -82,19 +97,26 @@ const listMethod = "GET /v1/projects/default/apps?limit=5, from one place in the
 
 function memorySection(rows: readonly Row[], most: string): Section {
   return {
-    title: "Beside sleeping apps: lode's memory",
+    title: sleepingTitles.memory,
     method:
       "PSS of root process, gateways and their sandboxes. Every app has a release, an instance " +
       "and a host; its records are those that lode wrote for one that was deployed and slept.",
     unit: "MB",
     rows,
-    targets: [target(`${most} cost lode at most 300 MB`, medianOf(rows, most), 300, "MB")],
+    targets: [
+      target(
+        `${most} cost lode at most ${sleepingMemoryMaxMB} MB`,
+        medianOf(rows, most),
+        sleepingMemoryMaxMB,
+        "MB",
+      ),
+    ],
   };
 }
 
 function answeredSection(rows: readonly Row[]): Section {
   return {
-    title: "Beside sleeping apps: lode up, until the API answers",
+    title: sleepingTitles.answered,
     method: "From the start of `lode up` to the answer of GET /v1/status, asked when it was ready.",
     ...{ unit: "ms", rows, targets: [] },
   };
@@ -106,7 +128,7 @@ function readySection(all: readonly Beside[], rows: readonly Row[]): Section {
   const failures = all.reduce((sum, each) => sum + each.failures, 0);
   const worst = Math.max(...all.map(({ worstMs }) => worstMs));
   return {
-    title: "Beside sleeping apps: lode up",
+    title: "`lode up` → ready",
     method:
       "From the start of `lode up` on what an earlier lode left to its ready line, while an app " +
       `that runs is asked every 5 ms: ${failures} requests failed, the slowest took ` +

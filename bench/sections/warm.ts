@@ -38,14 +38,21 @@ const gateways = "Lode's gateways";
 
 type Protocol = "plain" | "tls" | "http2";
 
-const protocols: readonly (readonly [Protocol, string])[] = [
-  ["plain", "HTTP/1.1"],
-  ["tls", "HTTP/1.1 over TLS"],
-  ["http2", "HTTP/2"],
+interface Asked {
+  readonly protocol: Protocol;
+  readonly name: string;
+  /** Of nginx's CPU time per request in the same run. */
+  readonly timesOfNginxMax: number;
+}
+
+export const protocols: readonly Asked[] = [
+  { protocol: "plain", name: "HTTP/1.1", timesOfNginxMax: 1 },
+  { protocol: "tls", name: "HTTP/1.1 over TLS", timesOfNginxMax: 1 },
+  { protocol: "http2", name: "HTTP/2", timesOfNginxMax: 1.5 },
 ];
 
-/** Of nginx's CPU time per request in the same run. */
-const goals: Readonly<Record<Protocol, number>> = { plain: 1, tls: 1, http2: 1.5 };
+export const cpuTitle = (protocol: string) => `${protocol}: CPU time`;
+export const throughputTitle = "Throughput";
 
 type Results = ReadonlyMap<string, Readonly<Record<Protocol, Round[]>>>;
 
@@ -89,7 +96,7 @@ async function measureRound(
   contestants: readonly Contestant[],
   note: (name: string, protocol: Protocol, measured: Round) => void,
 ): Promise<void> {
-  for (const [protocol] of protocols) {
+  for (const { protocol } of protocols) {
     for (const contestant of contestants) {
       // The program by itself has no TLS.
       if (contestant.name === direct && protocol !== "plain") continue;
@@ -128,20 +135,20 @@ function sections(results: Results, missing: readonly Row[]): Section[] {
     "the contestants in turn. Every proxy passes to hello on a unix socket (Lode to its " +
     "sandboxed instance) with kept-alive connections; Lode and nginx write an access log; the " +
     `first ${warmUpRounds} rounds are not counted; `;
-  const perProtocol = protocols.map(([protocol, name]): Section => {
+  const perProtocol = protocols.map(({ protocol, name, timesOfNginxMax }): Section => {
     const own = rows(protocol, (round) => round.proxyUs).filter((row) => row.name !== direct);
     return {
-      title: `Warm request, ${name}: CPU time`,
+      title: cpuTitle(name),
       method: `${method}CPU time of the proxy's processes divided by the requests they answered.`,
       unit: "µs",
       rows: [...own, ...missing],
-      targets: [againstNginx(own, goals[protocol])],
+      targets: [againstNginx(own, timesOfNginxMax)],
     };
   });
   return [
     ...perProtocol,
     {
-      title: "Warm request: CPU time of proxy and app",
+      title: "CPU time of proxy and app",
       method:
         "The rounds of plain HTTP/1.1, with the CPU time of the app behind the proxy. Direct is " +
         "the program itself on a port, without a proxy.",
@@ -150,7 +157,7 @@ function sections(results: Results, missing: readonly Row[]): Section[] {
       targets: [],
     },
     {
-      title: "Warm request: throughput",
+      title: throughputTitle,
       method: "The same rounds: requests answered per second, higher is better.",
       unit: "requests/s",
       rows: [...rows("plain", (round) => round.requestsPerSecond), ...missing],

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import type { Affinity } from "../model/release.ts";
 import type { AppRoute, RouteInstance } from "../model/route.ts";
 import { subjects } from "../model/wire.ts";
@@ -6,14 +6,12 @@ import {
   appRoute,
   eventually,
   RawClient,
-  type RawServer,
-  type Rig,
   rawServer,
   routeInstance,
   runningAt,
-  startRig,
   tcp,
 } from "./testing/harness.ts";
+import { sharedRig } from "./testing/suite.ts";
 
 setDefaultTimeout(30_000);
 
@@ -21,25 +19,14 @@ const names = ["one", "two", "three", "four"] as const;
 const rooms = Array.from({ length: 60 }, (_, index) => `room-${index}`);
 const header: Affinity = { kind: "header", name: "x-room" };
 
-const servers = new Map<string, RawServer>();
-let rig: Rig;
-
-beforeAll(async () => {
-  for (const name of names) {
+const servers = new Map(
+  names.map((name: string) => {
     const answer = `HTTP/1.1 200 OK\r\nContent-Length: ${name.length}\r\n\r\n${name}`;
-    servers.set(
-      name,
-      rawServer((_, socket) => void socket.write(answer)),
-    );
-  }
-  rig = await startRig({}, { limits: { holdMs: 3000 } });
-});
-
-afterAll(async () => {
-  expect(rig.problems).toEqual([]);
-  await rig.close();
-  for (const server of servers.values()) server.close();
-});
+    return [name, rawServer((_, socket) => void socket.write(answer))];
+  }),
+);
+const closers = [...servers.values()].map(({ close }) => close);
+const rig = await sharedRig({}, { limits: { holdMs: 3000 } }, closers);
 
 const running = (name: string) => runningAt(tcp(servers.get(name)?.port ?? 0));
 

@@ -1,6 +1,4 @@
-import { afterAll, afterEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { afterEach, expect, test } from "bun:test";
 import { join } from "node:path";
 import { VirtualClock } from "../base/virtual.ts";
 import { createMemoryWire } from "../fabric/memory/wire.ts";
@@ -13,18 +11,14 @@ import {
   eventually,
   RawClient,
   rawServer,
-  routeInstance,
-  runningAt,
+  runningOn,
   startRig,
-  tcp,
 } from "./testing/harness.ts";
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
-const directory = mkdtempSync(join(tmpdir(), "lode-costs-"));
-afterAll(() => rmSync(directory, { recursive: true }));
 
 async function served(headers: string) {
   const server = rawServer((text, socket) => {
@@ -32,7 +26,7 @@ async function served(headers: string) {
     socket.write(`HTTP/1.1 200 OK\r\nContent-Length: 2\r\n${headers}X-Own: 1\r\n\r\nhi`);
   });
   closers.push(server.close);
-  const instance = routeInstance("i1", runningAt(tcp(server.port)));
+  const instance = runningOn("i1", server.port);
   const rig = await startRig({ "default/a": appRoute("a", [instance]) });
   closers.push(rig.close);
   const finished: GatewayFinished[] = [];
@@ -100,7 +94,7 @@ test("what is known of an app's requests comes with its route", async () => {
   const rig = await startRig({});
   closers.push(rig.close);
   const routeTo = (name: string, column: number) =>
-    appRoute(name, [{ ...routeInstance(name, runningAt(tcp(server.port))), column }]);
+    appRoute(name, [{ ...runningOn(name, server.port), column }]);
   const costsOf = (name: string, release: number): AppCosts => ({
     ...{ app: `default/${name}`, release, gateway: "g1", row: 1, at: 1, idleUs: 0 },
     classes: [{ name: "GET /", costUs: 50_000, requests: 9, confidence: 1, reported: false }],
@@ -224,7 +218,7 @@ async function twoServed() {
   });
   const route = (release: number) => {
     const instances = servers.map(({ port }, index) => ({
-      ...routeInstance(`i${index + 1}-${release}`, runningAt(tcp(port))),
+      ...runningOn(`i${index + 1}-${release}`, port),
       column: 2 * release + index,
     }));
     return { "default/a": appRoute("a", instances, { release }) };

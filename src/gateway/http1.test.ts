@@ -1,16 +1,13 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   appRoute,
   eventually,
   RawClient,
   type RawServer,
-  type Rig,
   rawServer,
-  routeInstance,
-  runningAt,
-  startRig,
-  tcp,
+  runningOn,
 } from "./testing/harness.ts";
+import { sharedRig } from "./testing/suite.ts";
 
 setDefaultTimeout(30_000);
 
@@ -65,32 +62,21 @@ function answer(text: string, write: (data: string) => void, end: () => void): v
   }
 }
 
-let server: RawServer;
-let rig: Rig;
-
-beforeAll(async () => {
-  const answered = new Map<number, number>();
-  server = rawServer((text, socket, index) => {
-    // One request at a time: what follows the last answered head's end.
-    const from = answered.get(index) ?? 0;
-    const request = text.slice(from);
-    if (!request.includes(request.startsWith("POST /up") ? "0\r\n\r\n" : "\r\n\r\n")) return;
-    answered.set(index, text.length);
-    answer(
-      text.slice(from),
-      (data) => socket.write(data),
-      () => socket.end(),
-    );
-  });
-  const instance = routeInstance("i1", runningAt(tcp(server.port)));
-  rig = await startRig({ "default/raw": appRoute("raw", [instance]) });
+const answered = new Map<number, number>();
+const server = rawServer((text, socket, index) => {
+  // One request at a time: what follows the last answered head's end.
+  const from = answered.get(index) ?? 0;
+  const request = text.slice(from);
+  if (!request.includes(request.startsWith("POST /up") ? "0\r\n\r\n" : "\r\n\r\n")) return;
+  answered.set(index, text.length);
+  answer(
+    text.slice(from),
+    (data) => socket.write(data),
+    () => socket.end(),
+  );
 });
-
-afterAll(async () => {
-  expect(rig.problems).toEqual([]);
-  await rig.close();
-  server.close();
-});
+const apps = { "default/raw": appRoute("raw", [runningOn("i1", server.port)]) };
+const rig = await sharedRig(apps, {}, [server.close]);
 
 async function ask(path: string, more = ""): Promise<string> {
   const client = await RawClient.connect(rig.port);
@@ -251,7 +237,7 @@ describe("upload", () => {
       bodies.push(text);
       socket.end("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
     });
-    const instance = routeInstance("i4", runningAt(tcp(back.port)));
+    const instance = runningOn("i4", back.port);
     rig.setApps({ "default/sum": appRoute("sum", [instance]) });
     await Bun.sleep(10);
     for (const cut of [0, whole.length - 2, whole.length - 1, whole.length - 6, -14, -13, -12]) {
@@ -276,7 +262,7 @@ describe("upload", () => {
         socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf");
       }
     });
-    const instance = routeInstance("i3", runningAt(tcp(hasty.port)));
+    const instance = runningOn("i3", hasty.port);
     rig.setApps({ "default/hasty": appRoute("hasty", [instance]) });
     await Bun.sleep(10);
     const client = await RawClient.connect(rig.port);
@@ -296,7 +282,7 @@ describe("upload", () => {
       else if (text.includes("body")) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
       else socket.write("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
     });
-    const instance = routeInstance("i2", runningAt(tcp(strict.port)));
+    const instance = runningOn("i2", strict.port);
     rig.setApps({ "default/strict": appRoute("strict", [instance]) });
     const post = (path: string) =>
       `POST ${path} HTTP/1.1\r\nHost: strict.test\r\nContent-Length: 4\r\n` +
@@ -326,7 +312,7 @@ describe("retries", () => {
 
   async function second(request: string): Promise<string> {
     const back = flaky();
-    const instance = routeInstance(`f${back.port}`, runningAt(tcp(back.port)));
+    const instance = runningOn(`f${back.port}`, back.port);
     rig.setApps({ "default/flaky": appRoute("flaky", [instance]) });
     await Bun.sleep(10);
     const client = await RawClient.connect(rig.port);

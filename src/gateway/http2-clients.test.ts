@@ -1,46 +1,36 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeCertificate } from "./testing/certificate.ts";
-import { appRoute, type Rig, routeInstance, runningAt, startRig, tcp } from "./testing/harness.ts";
+import { appRoute, runningOn } from "./testing/harness.ts";
+import { scratchFolder, sharedRig } from "./testing/suite.ts";
 
 // Clients that are not ours: curl and nghttp2's own, which checks what it is sent strictly.
 
 setDefaultTimeout(60_000);
 
-const scratch = mkdtempSync(join(tmpdir(), "lode-clients-"));
-let rig: Rig;
-let bun: ReturnType<typeof Bun.serve>;
+const scratch = scratchFolder();
 
-beforeAll(async () => {
-  bun = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    async fetch(request) {
-      const { pathname } = new URL(request.url);
-      if (pathname === "/big") return new Response("b".repeat(3_000_000));
-      if (pathname === "/length") return new Response(`${(await request.bytes()).length} bytes\n`);
-      return new Response(`hello ${pathname}\n`);
-    },
-  });
-  rig = await startRig(
-    {
-      "default/a": appRoute("a", [routeInstance("a1", runningAt(tcp(bun.port ?? 0)))], {
-        hosts: ["localhost"],
-      }),
-    },
-    { certificates: [makeCertificate(scratch, "all", ["localhost"])] },
-  );
-  writeFileSync(join(scratch, "upload"), Buffer.alloc(2_000_000, "u"));
+const bun = Bun.serve({
+  port: 0,
+  hostname: "127.0.0.1",
+  async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/big") return new Response("b".repeat(3_000_000));
+    if (pathname === "/length") return new Response(`${(await request.bytes()).length} bytes\n`);
+    return new Response(`hello ${pathname}\n`);
+  },
 });
-
-afterAll(async () => {
-  expect(rig.problems).toEqual([]);
-  await rig.close();
-  await bun.stop(true);
-  rmSync(scratch, { recursive: true });
-});
+const rig = await sharedRig(
+  {
+    "default/a": appRoute("a", [runningOn("a1", bun.port)], {
+      hosts: ["localhost"],
+    }),
+  },
+  { certificates: [makeCertificate(scratch, "all", ["localhost"])] },
+  [() => bun.stop(true)],
+);
+writeFileSync(join(scratch, "upload"), Buffer.alloc(2_000_000, "u"));
 
 async function run(command: readonly string[]): Promise<string> {
   const child = Bun.spawn([...command], { stdout: "pipe", stderr: "pipe" });

@@ -1,30 +1,15 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { defaultGatewayLimits } from "./limits.ts";
 import { makeCertificate } from "./testing/certificate.ts";
 import { frame, headers, number32 } from "./testing/frames.ts";
-import {
-  appRoute,
-  eventually,
-  type RawServer,
-  type Rig,
-  rawServer,
-  routeInstance,
-  runningAt,
-  startRig,
-  tcp,
-} from "./testing/harness.ts";
+import { appRoute, eventually, rawServer, runningOn, startRig } from "./testing/harness.ts";
 import { ask, FrameClient, http2Session } from "./testing/http2-client.ts";
+import { scratchFolder, sharedRig } from "./testing/suite.ts";
 
 setDefaultTimeout(30_000);
 
-const scratch = mkdtempSync(join(tmpdir(), "lode-http2-"));
+const scratch = scratchFolder();
 const big = 4 * 1024 * 1024;
-let rig: Rig;
-let back: RawServer;
-let bun: ReturnType<typeof Bun.serve>;
 /** How much of the endless answer the instance could write. */
 let written = 0;
 
@@ -33,59 +18,49 @@ const limits = {
   http2: { ...defaultGatewayLimits.http2, streamsMax: 20 },
 };
 
-beforeAll(async () => {
-  const chunk = Buffer.alloc(65_536, "z");
-  back = rawServer((all, socket) => {
-    const at = Math.max(...["GET /", "POST /", "HEAD /"].map((start) => all.lastIndexOf(start)));
-    const request = all.slice(at);
-    if (request.includes("/deaf")) socket.pause();
-    else if (request.includes("/early") && request.includes("\r\n\r\n")) {
-      socket.write("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig");
-    } else if (request.includes("/hints") && request.endsWith("\r\n\r\n")) {
-      socket.write("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    } else if (request.includes("/endless") && request.endsWith("\r\n\r\n")) {
-      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${1024 * 1024 * 1024}\r\n\r\n`);
-      const fill = () => {
-        for (let taken = chunk.length; taken === chunk.length; written += Math.max(0, taken)) {
-          taken = socket.write(chunk);
-        }
-      };
-      fill();
-      setInterval(fill, 20).unref();
-    } else if (/\r\n\r\n$/.test(request)) {
-      if (request.includes("/204")) socket.write("HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n");
-      else if (request.startsWith("HEAD")) {
-        socket.write("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n");
-      } else socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${request.length}\r\n\r\n${request}`);
-    }
-  });
-  bun = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    maxRequestBodySize: 1024 * 1024 * 1024,
-    async fetch(request) {
-      const { pathname } = new URL(request.url);
-      if (pathname === "/big") return new Response(new Uint8Array(big));
-      if (pathname === "/length") return new Response(String((await request.bytes()).length));
-      return new Response(request.body ?? "empty");
-    },
-  });
-  const apps = {
-    "default/raw": appRoute("raw", [routeInstance("r1", runningAt(tcp(back.port)))]),
-    "default/a": appRoute("a", [routeInstance("a1", runningAt(tcp(bun.port ?? 0)))]),
-  };
-  const certificates = [makeCertificate(scratch, "all", ["a.test", "raw.test"])];
-  rig = await startRig(apps, { certificates, limits });
+const chunk = Buffer.alloc(65_536, "z");
+const back = rawServer((all, socket) => {
+  const at = Math.max(...["GET /", "POST /", "HEAD /"].map((start) => all.lastIndexOf(start)));
+  const request = all.slice(at);
+  if (request.includes("/deaf")) socket.pause();
+  else if (request.includes("/early") && request.includes("\r\n\r\n")) {
+    socket.write("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig");
+  } else if (request.includes("/hints") && request.endsWith("\r\n\r\n")) {
+    socket.write("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+  } else if (request.includes("/endless") && request.endsWith("\r\n\r\n")) {
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${1024 * 1024 * 1024}\r\n\r\n`);
+    const fill = () => {
+      for (let taken = chunk.length; taken === chunk.length; written += Math.max(0, taken)) {
+        taken = socket.write(chunk);
+      }
+    };
+    fill();
+    setInterval(fill, 20).unref();
+  } else if (/\r\n\r\n$/.test(request)) {
+    if (request.includes("/204")) socket.write("HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n");
+    else if (request.startsWith("HEAD")) {
+      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n");
+    } else socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${request.length}\r\n\r\n${request}`);
+  }
 });
-
-afterAll(async () => {
-  expect(rig.problems).toEqual([]);
-  await rig.close();
-  await bun.stop(true);
-  back.close();
-  rmSync(scratch, { recursive: true });
+const bun = Bun.serve({
+  port: 0,
+  hostname: "127.0.0.1",
+  maxRequestBodySize: 1024 * 1024 * 1024,
+  async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/big") return new Response(new Uint8Array(big));
+    if (pathname === "/length") return new Response(String((await request.bytes()).length));
+    return new Response(request.body ?? "empty");
+  },
 });
+const apps = {
+  "default/raw": appRoute("raw", [runningOn("r1", back.port)]),
+  "default/a": appRoute("a", [runningOn("a1", bun.port)]),
+};
+const certificates = [makeCertificate(scratch, "all", ["a.test", "raw.test"])];
+const rig = await sharedRig(apps, { certificates, limits }, [() => bun.stop(true), back.close]);
 
 const session = (host: string, window?: number) => http2Session(rig.tlsPort, host, window);
 const frames = (...pairs: readonly (readonly [number, number])[]) =>
@@ -366,7 +341,7 @@ test("closing the gateway answers what is under way", async () => {
     },
   });
   const own = await startRig(
-    { "default/a": appRoute("a", [routeInstance("s1", runningAt(tcp(slow.port ?? 0)))]) },
+    { "default/a": appRoute("a", [runningOn("s1", slow.port)]) },
     { certificates: [makeCertificate(scratch, "own", ["a.test"])], limits: { closeMs: 5000 } },
   );
   const client = http2Session(own.tlsPort, "a.test");

@@ -1,86 +1,65 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import http2 from "node:http2";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import tls from "node:tls";
 import { defaultGatewayLimits } from "./limits.ts";
 import { makeCertificate } from "./testing/certificate.ts";
-import {
-  appRoute,
-  eventually,
-  type RawServer,
-  type Rig,
-  rawServer,
-  routeInstance,
-  runningAt,
-  startRig,
-  tcp,
-} from "./testing/harness.ts";
+import { appRoute, eventually, rawServer, runningOn } from "./testing/harness.ts";
 import { type Answer, ask, http2Session } from "./testing/http2-client.ts";
+import { scratchFolder, sharedRig } from "./testing/suite.ts";
 
 setDefaultTimeout(30_000);
 
-const scratch = mkdtempSync(join(tmpdir(), "lode-tls-"));
+const scratch = scratchFolder();
 
 const certificate = (name: string, hosts: readonly string[]) =>
   makeCertificate(scratch, name, hosts);
 
-let rig: Rig;
-let back: RawServer;
-let bun: ReturnType<typeof Bun.serve>;
 const first = certificate("first", ["a.test", "raw.test"]);
 
-beforeAll(async () => {
-  back = rawServer((all, socket) => {
-    const text = all.slice(all.lastIndexOf("GET /"));
-    if (text.includes("/hang") || !text.includes("\r\n\r\n")) return;
-    if (text.includes("/trailers")) {
-      socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n");
-      socket.write("3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n");
-    } else if (text.includes("/cut")) {
-      socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
-      setTimeout(() => socket.end(), 30);
-    } else {
-      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${text.length}\r\n`);
-      socket.write(`Keep-Alive: timeout=5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n${text}`);
-    }
-  });
-  bun = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    fetch(request, server) {
-      if (server.upgrade(request, { data: undefined })) return undefined;
-      if (request.url.endsWith("/big")) return new Response(new Uint8Array(4 * 1024 * 1024));
-      return new Response(request.body ?? "empty");
+const back = rawServer((all, socket) => {
+  const text = all.slice(all.lastIndexOf("GET /"));
+  if (text.includes("/hang") || !text.includes("\r\n\r\n")) return;
+  if (text.includes("/trailers")) {
+    socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n");
+    socket.write("3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n");
+  } else if (text.includes("/cut")) {
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+    setTimeout(() => socket.end(), 30);
+  } else {
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${text.length}\r\n`);
+    socket.write(`Keep-Alive: timeout=5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n${text}`);
+  }
+});
+const bun = Bun.serve({
+  port: 0,
+  hostname: "127.0.0.1",
+  fetch(request, server) {
+    if (server.upgrade(request, { data: undefined })) return undefined;
+    if (request.url.endsWith("/big")) return new Response(new Uint8Array(4 * 1024 * 1024));
+    return new Response(request.body ?? "empty");
+  },
+  websocket: {
+    message(socket, message) {
+      socket.send(`echo ${message}`);
     },
-    websocket: {
-      message(socket, message) {
-        socket.send(`echo ${message}`);
-      },
-    },
-  });
-  const apps = {
-    "default/raw": appRoute("raw", [routeInstance("r1", runningAt(tcp(back.port)))]),
-    "default/a": appRoute("a", [routeInstance("a1", runningAt(tcp(bun.port ?? 0)))]),
-    "default/b": appRoute("b", [routeInstance("b1", runningAt(tcp(bun.port ?? 0)))]),
-  };
-  rig = await startRig(apps, {
+  },
+});
+const apps = {
+  "default/raw": appRoute("raw", [runningOn("r1", back.port)]),
+  "default/a": appRoute("a", [runningOn("a1", bun.port)]),
+  "default/b": appRoute("b", [runningOn("b1", bun.port)]),
+};
+const rig = await sharedRig(
+  apps,
+  {
     certificates: [first, certificate("wild", ["*.wild.test"])],
     limits: {
       firstByteMs: 600,
       http2: { ...defaultGatewayLimits.http2, streamsMax: 10, resetsMax: 30, settingsMax: 20 },
     },
-  });
-});
-
-afterAll(async () => {
-  expect(rig.problems).toEqual([]);
-  await rig.close();
-  await bun.stop(true);
-  back.close();
-  rmSync(scratch, { recursive: true });
-});
+  },
+  [() => bun.stop(true), back.close],
+);
 
 const session = (host: string) => http2Session(rig.tlsPort, host);
 
@@ -161,7 +140,7 @@ describe("HTTP/2", () => {
 
   test("an app not known here is looked up while its streams wait, bodies and all", async () => {
     const lookups: string[] = [];
-    const instance = routeInstance("late1", runningAt(tcp(bun.port ?? 0)));
+    const instance = runningOn("late1", bun.port);
     const route = { ...appRoute("late", [instance]), hosts: ["late.wild.test"] };
     rig.onLookUp(async (host) => {
       lookups.push(host);
@@ -191,7 +170,7 @@ describe("HTTP/2", () => {
 
   test("a stream that is reset while its app is looked up ends there", async () => {
     let lookups = 0;
-    const instance = routeInstance("gone1", runningAt(tcp(back.port)));
+    const instance = runningOn("gone1", back.port);
     const route = { ...appRoute("gone", [instance]), hosts: ["gone.wild.test"] };
     rig.onLookUp(async () => {
       lookups += 1;

@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { InstanceId } from "../model/names.ts";
 import {
@@ -10,11 +9,10 @@ import {
   type RawServer,
   type Rig,
   rawServer,
-  routeInstance,
-  runningAt,
+  runningOn,
   startRig,
-  tcp,
 } from "./testing/harness.ts";
+import { scratchFolder } from "./testing/suite.ts";
 
 setDefaultTimeout(30_000);
 
@@ -90,7 +88,7 @@ describe("WebSockets", () => {
   });
 
   const routeTo = (name: string, port: number, draining = false) => {
-    const instance = routeInstance(`${name}1`, runningAt(tcp(port)));
+    const instance = runningOn(`${name}1`, port);
     const more = draining ? { draining: [`${name}1` as InstanceId] } : {};
     rig.setApps({ [`default/${name}`]: appRoute(name, draining ? [] : [instance], more) });
     return Bun.sleep(20);
@@ -200,7 +198,7 @@ describe("limits", () => {
       } else socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     });
     rig = await startRig(
-      { "default/a": appRoute("a", [routeInstance("a1", runningAt(tcp(back.port)))]) },
+      { "default/a": appRoute("a", [runningOn("a1", back.port)]) },
       {
         limits: {
           headMs: 150,
@@ -261,7 +259,7 @@ describe("limits", () => {
 
   test("closing finishes what is in flight and takes nothing new", async () => {
     const own = await startRig({
-      "default/a": appRoute("a", [routeInstance("a2", runningAt(tcp(back.port)))]),
+      "default/a": appRoute("a", [runningOn("a2", back.port)]),
     });
     const busy = await RawClient.connect(own.port);
     const idle = await RawClient.connect(own.port);
@@ -283,7 +281,7 @@ describe("limits", () => {
 });
 
 describe("real back ends", () => {
-  const scratch = mkdtempSync(join(tmpdir(), "lode-peers-"));
+  const scratch = scratchFolder();
   const children: { kill(): void }[] = [];
   let rig: Rig;
 
@@ -295,7 +293,6 @@ describe("real back ends", () => {
     for (const child of children) child.kill();
     expect(rig.problems).toEqual([]);
     await rig.close();
-    rmSync(scratch, { recursive: true });
   });
 
   async function start(name: string, argv: readonly string[]): Promise<void> {
@@ -309,7 +306,7 @@ describe("real back ends", () => {
     }
     const found = Number(/port (\d+)/.exec(port)?.[1]);
     rig.setApps({
-      [`default/${name}`]: appRoute(name, [routeInstance(`${name}1`, runningAt(tcp(found)))]),
+      [`default/${name}`]: appRoute(name, [runningOn(`${name}1`, found)]),
     });
     await Bun.sleep(20);
   }

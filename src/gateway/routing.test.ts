@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { InstanceId } from "../model/names.ts";
@@ -7,35 +7,21 @@ import {
   appRoute,
   eventually,
   RawClient,
-  type RawServer,
-  type Rig,
   rawServer,
   routeInstance,
   runningAt,
-  startRig,
+  runningOn,
   tcp,
 } from "./testing/harness.ts";
+import { sharedRig } from "./testing/suite.ts";
 
 setDefaultTimeout(30_000);
 
-let server: RawServer;
-let rig: Rig;
-
-beforeAll(async () => {
-  server = rawServer((text, socket) => {
-    if (!text.includes("/hang")) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-  });
-  rig = await startRig(
-    {},
-    { limits: { holdMs: 700, heldMax: 20, instanceRequestsMax: 400 }, accessLog: true },
-  );
+const server = rawServer((text, socket) => {
+  if (!text.includes("/hang")) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
 });
-
-afterAll(async () => {
-  expect(rig.problems).toEqual([]);
-  await rig.close();
-  server.close();
-});
+const limits = { holdMs: 700, heldMax: 20, instanceRequestsMax: 400 };
+const rig = await sharedRig({}, { limits, accessLog: true }, [server.close]);
 
 async function get(app: string, path = "/"): Promise<string> {
   const client = await RawClient.connect(rig.port);
@@ -53,7 +39,7 @@ describe("an app that the gateway has not had to do with", () => {
 
   test("is looked up once for all who ask, and found at once from then on", async () => {
     const lookups: string[] = [];
-    const route = appRoute("far", [routeInstance("f1", runningAt(endpoint()))]);
+    const route = appRoute("far", [runningOn("f1", server.port)]);
     rig.onLookUp(async (host) => {
       lookups.push(host);
       await Bun.sleep(50);
@@ -84,7 +70,7 @@ describe("an app that the gateway has not had to do with", () => {
     expect(statusOf(await get("later"))).toBe(404);
     expect(lookups).toBe(1);
     rig.setApps({
-      "default/later": appRoute("later", [routeInstance("l1", runningAt(endpoint()))]),
+      "default/later": appRoute("later", [runningOn("l1", server.port)]),
     });
     await settle();
     expect(statusOf(await get("later"))).toBe(200);
@@ -247,7 +233,7 @@ describe("the table", () => {
   });
 
   test("hosts move, apps go", async () => {
-    const instance = routeInstance("m1", runningAt(endpoint()));
+    const instance = runningOn("m1", server.port);
     rig.setApps({ "default/moved": appRoute("moved", [instance], { hosts: ["old.test"] }) });
     await settle();
     expect(statusOf(await get("old"))).toBe(200);
@@ -261,7 +247,7 @@ describe("the table", () => {
   });
 
   test("a gap or another epoch brings a snapshot", async () => {
-    const instance = routeInstance("gap1", runningAt(endpoint()));
+    const instance = runningOn("gap1", server.port);
     // The rig's own table knows it; the gateway is told of a change from a later revision.
     rig.setApps({ "default/gap": appRoute("gap", [instance]) });
     await settle();
@@ -298,7 +284,7 @@ describe("an instance that refuses connections", () => {
   test("is left alone while others serve, and no request is lost", async () => {
     const route = appRoute("half", [
       routeInstance("dead1", runningAt(dead())),
-      routeInstance("live1", runningAt(endpoint())),
+      runningOn("live1", server.port),
     ]);
     rig.setApps({ "default/half": route });
     await settle();
@@ -332,7 +318,7 @@ describe("an instance that refuses connections", () => {
 });
 
 test("a quiesced instance gets nothing until it is woken", async () => {
-  const instance = routeInstance("q1", runningAt(endpoint()));
+  const instance = runningOn("q1", server.port);
   rig.setApps({ "default/quiet": appRoute("quiet", [instance]) });
   await settle();
   expect(statusOf(await get("quiet"))).toBe(200);
@@ -364,7 +350,7 @@ test("load is published while it changes", async () => {
   rig.wire.subscribe(subjects.gatewayLoads, ({ payload }) => {
     loads.push(payload as unknown as GatewayLoad);
   });
-  rig.setApps({ "default/busy": appRoute("busy", [routeInstance("ld1", runningAt(endpoint()))]) });
+  rig.setApps({ "default/busy": appRoute("busy", [runningOn("ld1", server.port)]) });
   await settle();
   for (let count = 0; count < 3; count += 1) await get("busy");
   const seen = () =>
@@ -411,7 +397,7 @@ test("a surge is told at once, and what stays in flight again and again", async 
 
 test("beyond an instance's share one that sleeps is woken beside it", async () => {
   const route = appRoute("wide", [
-    routeInstance("wi1", runningAt(endpoint())),
+    runningOn("wi1", server.port),
     routeInstance("wi2", { kind: "asleep" }),
     routeInstance("wi3", { kind: "asleep" }),
   ]);
@@ -445,8 +431,8 @@ test("beyond an instance's share one that sleeps is woken beside it", async () =
 
 test("300 hanging requests to one app leave another alone", async () => {
   rig.setApps({
-    "default/hung": appRoute("hung", [routeInstance("h1", runningAt(endpoint()))]),
-    "default/fine": appRoute("fine", [routeInstance("h2", runningAt(endpoint()))]),
+    "default/hung": appRoute("hung", [runningOn("h1", server.port)]),
+    "default/fine": appRoute("fine", [runningOn("h2", server.port)]),
   });
   await settle();
   const hanging = await Promise.all(

@@ -1,16 +1,7 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Socket } from "bun";
-import {
-  appRoute,
-  eventually,
-  RawClient,
-  type Rig,
-  rawServer,
-  routeInstance,
-  runningAt,
-  startRig,
-  tcp,
-} from "./testing/harness.ts";
+import { appRoute, eventually, RawClient, rawServer, runningOn } from "./testing/harness.ts";
+import { sharedRig } from "./testing/suite.ts";
 
 setDefaultTimeout(30_000);
 
@@ -55,39 +46,29 @@ function fountain(head: string): Source {
   return source;
 }
 
-let rig: Rig;
-let server: ReturnType<typeof Bun.serve>;
-
-beforeAll(async () => {
-  server = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    async fetch(request) {
-      const { pathname } = new URL(request.url);
-      if (pathname === "/digest") {
-        const hasher = new Bun.CryptoHasher("md5");
-        for await (const piece of request.body ?? []) hasher.update(piece as Uint8Array);
-        return new Response(hasher.digest("hex"));
-      }
-      if (pathname === "/big") return new Response(new Uint8Array(8 * 1024 * 1024).fill(0x62));
-      return new Response(request.body);
-    },
-  });
-  rig = await startRig(
-    { "default/bun": appRoute("bun", [routeInstance("bun1", runningAt(tcp(server.port ?? 0)))]) },
-    { limits: { requestBodyIdleMs: 300, firstByteMs: 400, streamIdleMs: 600, lingerMs: 200 } },
-  );
+const server = Bun.serve({
+  port: 0,
+  hostname: "127.0.0.1",
+  async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/digest") {
+      const hasher = new Bun.CryptoHasher("md5");
+      for await (const piece of request.body ?? []) hasher.update(piece as Uint8Array);
+      return new Response(hasher.digest("hex"));
+    }
+    if (pathname === "/big") return new Response(new Uint8Array(8 * 1024 * 1024).fill(0x62));
+    return new Response(request.body);
+  },
 });
-
-afterAll(async () => {
-  expect(rig.problems).toEqual([]);
-  await rig.close();
-  await server.stop(true);
-});
+const rig = await sharedRig(
+  { "default/bun": appRoute("bun", [runningOn("bun1", server.port)]) },
+  { limits: { requestBodyIdleMs: 300, firstByteMs: 400, streamIdleMs: 600, lingerMs: 200 } },
+  [() => server.stop(true)],
+);
 
 async function serve(name: string, port: number): Promise<void> {
   rig.setApps({
-    [`default/${name}`]: appRoute(name, [routeInstance(`${name}1`, runningAt(tcp(port)))]),
+    [`default/${name}`]: appRoute(name, [runningOn(`${name}1`, port)]),
   });
   await Bun.sleep(20);
 }

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { parsePage, renderPage, withSection } from "../../tools/page.ts";
 import { repository } from "./cloud.ts";
 
 const file = join(repository, "docs/GATEWAY-PROOF.md");
@@ -12,9 +13,6 @@ Written by \`npm run proof:fuzz\` and \`npm run proof:soak\`, each its own secti
 /** Puts a section into docs/GATEWAY-PROOF.md in the place of the one with the same title. */
 export async function writeSection(title: string, lines: readonly string[]): Promise<void> {
   const text = existsSync(file) ? await Bun.file(file).text() : opening;
-  const [head = opening, ...sections] = text.split(/^(?=## )/m);
-  const kept = sections.filter((section) => !section.startsWith(`## ${title}\n`));
-  const made = `## ${title}\n\n${lines.join("\n")}\n`;
-  const all = [...kept.map((section) => `${section.trimEnd()}\n`), made].sort();
-  await Bun.write(file, `${head.trimEnd()}\n\n${all.join("\n")}`);
+  const page = withSection(parsePage(text), title, lines);
+  await Bun.write(file, renderPage(page, [...page.sections.keys()].sort()));
 }

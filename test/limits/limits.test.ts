@@ -1,24 +1,20 @@
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { Cloud } from "../harness/cloud.ts";
+import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { until } from "../harness/host.ts";
 import { patienceMs } from "../harness/pace.ts";
+import { sharedCloud } from "../harness/suite.ts";
 import { cores, deployLoad, type Loaded, usedCores } from "./claims.ts";
 
 // What holds on a machine however busy it is; `npm run proof:limits` measures the rest.
 
 setDefaultTimeout(patienceMs(60_000));
 
-let cloud: Cloud;
 let first: Loaded;
 let second: Loaded;
 
-beforeAll(async () => {
-  cloud = await Cloud.start();
-  [first, second] = [await deployLoad(cloud, "first"), await deployLoad(cloud, "second")];
-});
+const cloud = await sharedCloud();
 
-afterAll(async () => {
-  expect(await cloud.stop()).toEqual([]);
+beforeAll(async () => {
+  [first, second] = [await deployLoad(cloud, "first"), await deployLoad(cloud, "second")];
 });
 
 test("a CPU max is never exceeded", async () => {

@@ -4,10 +4,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { type Line, lineChart } from "../../tools/plot/lines.ts";
+import { linearScale } from "../../tools/plot/scale.ts";
 import { Cloud, repository, run } from "../harness/cloud.ts";
 import { writeSection } from "../harness/page.ts";
 import * as load from "./load.ts";
-import { plot } from "./plot.ts";
 
 const options = parseArgs({
   options: {
@@ -91,6 +92,8 @@ async function watch(pids: readonly number[], seconds: number): Promise<Sample[]
 
 interface Judged {
   readonly pid: number;
+  /** One after another, from warm-up on. */
+  readonly means: readonly number[];
   readonly median: number;
   readonly lowest: number;
   readonly highest: number;
@@ -107,13 +110,13 @@ function judge(pid: number, bytes: readonly number[]): Judged {
     const window = bytes.slice(from, from + meanOfSeconds);
     means.push(window.reduce((sum, value) => sum + value, 0) / window.length);
   }
-  means.sort((a, b) => a - b);
-  const median = means[Math.floor(means.length / 2)] ?? Number.NaN;
-  const [lowest = Number.NaN, highest = Number.NaN] = [means[0], means.at(-1)];
+  const sorted = means.toSorted((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+  const [lowest = Number.NaN, highest = Number.NaN] = [sorted[0], sorted.at(-1)];
   const holds = lowest >= median * (1 - deviationMax) && highest <= median * (1 + deviationMax);
   const warm = bytes.slice(warmUpSeconds);
   const [peak, trough] = [Math.max(...warm), Math.min(...warm)];
-  return { pid, median, lowest, highest, peak, trough, holds };
+  return { pid, means, median, lowest, highest, peak, trough, holds };
 }
 
 const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
@@ -139,7 +142,7 @@ function page(judged: readonly Judged[], tally: load.Tally, open: number): strin
       return `| ${index} | ${megabytes(median)} | ${means} | ${range} | ${verdict} |`;
     }),
     "",
-    "![Resident memory of the gateways](plots/soak.svg)",
+    `![${pictureTitle}](plots/soak.svg)`,
     "",
     "| what went on all the time | times |",
     "|---|---|",
@@ -152,6 +155,36 @@ function page(judged: readonly Judged[], tally: load.Tally, open: number): strin
     `kernel's buffers hold (${megabytes(load.heldBytesMax)} MB in four sockets), and not a`,
     "byte more while it stalls.",
   ];
+}
+
+const pictureTitle = "Resident memory of the gateways";
+
+/** From zero, so that flat looks flat. */
+function picture(judged: readonly Judged[], samples: readonly Sample[]): string {
+  const lines = judged.map(
+    ({ means, median }, index): Line => ({
+      name: `gateway ${index}`,
+      points: means.map((bytes, nth) => ({
+        ...{ x: warmUpSeconds + (nth + 0.5) * meanOfSeconds, y: bytes / 1e6 },
+      })),
+      behind: samples.map(({ residentBytes: bytes }, x) => ({ x, y: (bytes[index] ?? 0) / 1e6 })),
+      band: {
+        from: warmUpSeconds,
+        low: (median * (1 - deviationMax)) / 1e6,
+        high: (median * (1 + deviationMax)) / 1e6,
+      },
+    }),
+  );
+  const most = Math.max(...lines.flatMap(({ behind = [] }) => behind.map(({ y }) => y)));
+  return lineChart({
+    title: pictureTitle,
+    note:
+      `Thin: each second. Dots: means of ${meanOfSeconds} s after ${warmUpSeconds} s of warm-up, ` +
+      `which should stay within the bands, ± ${deviationMax * 100} % of their median.`,
+    across: { label: "seconds", scale: linearScale(samples.length - 1) },
+    up: { label: "MB", scale: linearScale(most) },
+    lines,
+  });
 }
 
 async function soak(cloud: Cloud): Promise<boolean> {
@@ -171,20 +204,10 @@ async function soak(cloud: Cloud): Promise<boolean> {
       samples.map((sample) => sample.residentBytes[index] ?? 0),
     ),
   );
-  const series = pids.map((_, index) => ({
-    name: `gateway ${index}`,
-    values: samples.map((sample) => (sample.residentBytes[index] ?? 0) / 1e6),
-  }));
-  const bands = judged.map(({ median }) => ({
-    from: warmUpSeconds,
-    low: (median * (1 - deviationMax)) / 1e6,
-    high: (median * (1 + deviationMax)) / 1e6,
-  }));
   const lines = page(judged, tally, open);
   console.log(lines.join("\n"));
   if (!options.dry) {
-    const svg = plot("Resident memory of the gateways", "MB", series, bands);
-    await Bun.write(join(repository, "docs/plots/soak.svg"), svg);
+    await Bun.write(join(repository, "docs/plots/soak.svg"), picture(judged, samples));
     await writeSection("Ten minutes of soak", lines);
   }
   void running;

@@ -1,10 +1,15 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { z } from "@hono/zod-openapi";
-import { seededRandom } from "../../base/virtual.ts";
 import { systemClock } from "../../fabric/system.ts";
 import { createApi } from "./api.ts";
-import { adminSecret, createDouble, type Double, memberSecret } from "./double.test.ts";
+import {
+  adminSecret,
+  createDouble,
+  type Double,
+  dependenciesOf,
+  memberSecret,
+} from "./double.test.ts";
 import { problemSchema } from "./schemas.ts";
 import { type ApiListener, serveApi } from "./server.ts";
 import { type ApiSettings, defaultApiLimits } from "./services.ts";
@@ -21,15 +26,7 @@ let base: string;
 const logged: string[] = [];
 
 function dependencies() {
-  return {
-    operations: double.operations,
-    tokens: double.tokens,
-    authenticator: double.authenticator,
-    clock: systemClock,
-    random: seededRandom(1),
-    settings,
-    log: (event: string) => logged.push(event),
-  };
+  return { ...dependenciesOf(double, settings), log: (event: string) => logged.push(event) };
 }
 
 beforeAll(() => {

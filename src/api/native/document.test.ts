@@ -2,25 +2,15 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { z } from "@hono/zod-openapi";
 import fc from "fast-check";
-import { seededRandom } from "../../base/virtual.ts";
 import { systemClock } from "../../fabric/system.ts";
 import { createApi } from "./api.ts";
-import { adminSecret, createDouble } from "./double.test.ts";
+import { adminSecret, createDouble, dependenciesOf } from "./double.test.ts";
 import type { Route } from "./routing.ts";
 import { problemSchema } from "./schemas.ts";
 import { type ApiListener, serveApi } from "./server.ts";
-import { defaultApiLimits } from "./services.ts";
 
 const double = createDouble(systemClock);
-const dependencies = {
-  operations: double.operations,
-  tokens: double.tokens,
-  authenticator: double.authenticator,
-  clock: systemClock,
-  random: seededRandom(2),
-  settings: { version: "0.1.0", hostNames: [], limits: defaultApiLimits },
-  log: () => {},
-};
+const dependencies = dependenciesOf(double);
 const { routes } = createApi(dependencies);
 
 interface OpenApi {

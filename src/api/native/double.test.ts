@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
+import { seededRandom } from "../../base/virtual.ts";
 import type {
   Actor,
   AppRef,
@@ -15,12 +16,13 @@ import type {
   TopApp,
   TopInstance,
 } from "../../control/operations.ts";
+import { systemClock } from "../../fabric/system.ts";
 import type { Authenticator } from "../../identity/identity.ts";
 import { defaultLimits } from "../../model/limits.ts";
 import type { AppName, Digest, InstanceId, NodeName, ProcessType } from "../../model/names.ts";
 import type { Manifest } from "../../model/release.ts";
 import type { DeploymentEvent, ExecInput, ExecOutput, LogLine } from "../../model/wire.ts";
-import type { Tokens, TokenView } from "./services.ts";
+import { type ApiSettings, defaultApiLimits, type Tokens, type TokenView } from "./services.ts";
 
 /**
  * A cloud small enough to be read: the operations over plain maps, for tests of what stands
@@ -70,6 +72,19 @@ function topApp(app: AppName): TopApp {
   return {
     ...{ app, state: "serving", cpuCores: 0.25, memoryBytes: 3_200_000, ...counts, held: 1 },
     instances: [instance],
+  };
+}
+
+/** What an API needs to stand before a double. */
+export function dependenciesOf(double: Double, settings: Partial<ApiSettings> = {}) {
+  return {
+    operations: double.operations,
+    tokens: double.tokens,
+    authenticator: double.authenticator,
+    clock: systemClock,
+    random: seededRandom(1),
+    settings: { version: "0.1.0", hostNames: [], limits: defaultApiLimits, ...settings },
+    log: (_event: string): unknown => undefined,
   };
 }
 

@@ -1,25 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { seededRandom } from "../../base/virtual.ts";
 import { systemClock } from "../../fabric/system.ts";
 import { createClient, type ExecEvent, type LogLine } from "./client.ts";
-import { adminSecret, createDouble } from "./double.test.ts";
+import { adminSecret, createDouble, dependenciesOf } from "./double.test.ts";
 import { type ApiListener, serveApi } from "./server.ts";
 import { defaultApiLimits } from "./services.ts";
 
 const double = createDouble(systemClock);
-const dependencies = {
-  operations: double.operations,
-  tokens: double.tokens,
-  authenticator: double.authenticator,
-  clock: systemClock,
-  random: seededRandom(3),
-  settings: {
-    version: "0.1.0",
-    hostNames: [],
-    limits: { ...defaultApiLimits, heartbeatMs: 20 },
-  },
-  log: () => {},
-};
+const dependencies = dependenciesOf(double, {
+  limits: { ...defaultApiLimits, heartbeatMs: 20 },
+});
 let listener: ApiListener;
 
 beforeAll(async () => {

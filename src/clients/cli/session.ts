@@ -25,13 +25,18 @@ export interface Session {
   refusal(error: ClientError): Result<never, Failure>;
   /** The named app, or the one of the folder (null: the working directory). */
   appName(given: string | undefined, folder?: string): Promise<Result<string, Failure>>;
+  /** The same, and the cloud to ask about it. */
+  appAndClient(
+    given: string | undefined,
+    folder?: string,
+  ): Promise<Result<{ readonly app: string; readonly client: Client }, Failure>>;
 }
 
 export function createSession(context: CliContext, asJson: boolean): Session {
   const printer = createPrinter(context, asJson);
   let whence = "";
   let client: Client | null = null;
-  return {
+  const session: Session = {
     context,
     printer,
     asJson,
@@ -45,7 +50,14 @@ export function createSession(context: CliContext, asJson: boolean): Session {
     },
     refusal: (error) => err(failureOf(error, whence)),
     appName: (given, folder) => appNameOf(given, resolve(context.directory, folder ?? ".")),
+    async appAndClient(given, folder) {
+      const app = await session.appName(given, folder);
+      if (!app.ok) return app;
+      const found = await session.client();
+      return found.ok ? ok({ app: app.value, client: found.value }) : found;
+    },
   };
+  return session;
 }
 
 async function appNameOf(

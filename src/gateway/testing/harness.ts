@@ -67,6 +67,11 @@ export function routeInstance(id: string, state: RouteInstance["state"]): RouteI
   };
 }
 
+/** One that listens on a port of this machine. */
+export function runningOn(id: string, port: number | undefined): RouteInstance {
+  return routeInstance(id, runningAt(tcp(port ?? 0)));
+}
+
 export function appRoute(
   name: string,
   instances: readonly RouteInstance[],

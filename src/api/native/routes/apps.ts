@@ -16,93 +16,84 @@ import {
   variablesChangedSchema,
 } from "../schemas.ts";
 import type { Services } from "../services.ts";
-import { appRef, inProject, noBody, nothing, ofApp, pageRequest } from "./common.ts";
-
-const app = "/v1/projects/{project}/apps/{app}";
+import { appPath, appRef, inProject, noBody, nothing, ofApp, pageRequest } from "./common.ts";
 
 /** Apps: what they are, what they run with, how much of it. */
 export function appRoutes(services: Services): readonly Route[] {
-  return [
-    ...readRoutes(services),
-    ...instanceRoutes(services),
-    ...costRoutes(services),
-    ...changeRoutes(services),
-  ];
+  return [...readRoutes(services), ...instanceRoutes(services), ...changeRoutes(services)];
 }
 
+/** A question about an app, without a body or a query. */
+const question = (id: string, below: string, summary: string) =>
+  ({
+    id,
+    method: "get",
+    path: `${appPath}${below}`,
+    summary,
+    params: ofApp,
+    query: nothing,
+    body: noBody,
+    bodyBytesMax: null,
+  }) as const;
+
 function readRoutes({ operations }: Services): readonly Route[] {
-  const base = { method: "get", body: noBody, bodyBytesMax: null } as const;
   return [
     jsonRoute(
       {
-        ...base,
-        id: "getStatus",
+        ...question("getStatus", "", "The cloud and its nodes"),
         path: "/v1/status",
-        summary: "The cloud and its nodes",
         params: nothing,
-        query: nothing,
       },
       { status: 200, schema: statusSchema },
       () => operations.status(),
     ),
     jsonRoute(
       {
-        ...base,
-        id: "listApps",
+        ...question("listApps", "", "The apps of a project, by name"),
         path: "/v1/projects/{project}/apps",
-        summary: "The apps of a project, by name",
         params: inProject,
         query: pageQuery,
       },
       { status: 200, schema: appPageSchema },
       (call) => operations.listApps(call.params.project as ProjectName, pageRequest(call.query)),
     ),
-    jsonRoute(
-      { ...base, id: "getApp", path: app, summary: "An app", params: ofApp, query: nothing },
-      { status: 200, schema: appSchema },
-      (call) => operations.getApp(appRef(call.params)),
+    jsonRoute(question("getApp", "", "An app"), { status: 200, schema: appSchema }, (call) =>
+      operations.getApp(appRef(call.params)),
     ),
     jsonRoute(
-      {
-        ...base,
-        id: "getEnvironment",
-        path: `${app}/env`,
-        summary: "The app's environment variables",
-        params: ofApp,
-        query: nothing,
-      },
+      question("getEnvironment", "/env", "The app's environment variables"),
       { status: 200, schema: environmentSchema },
       async (call) =>
         mapped(await operations.getApp(appRef(call.params)), (view) => ({ env: view.env })),
     ),
     jsonRoute(
-      {
-        ...base,
-        id: "listSecrets",
-        path: `${app}/secrets`,
-        summary: "The names of the app's secrets; values are never given",
-        params: ofApp,
-        query: nothing,
-      },
+      question("listSecrets", "/secrets", "The names of the app's secrets; values are never given"),
       { status: 200, schema: secretNamesSchema },
       async (call) =>
         mapped(await operations.getApp(appRef(call.params)), (view) => ({
           names: view.secretNames,
         })),
     ),
+    jsonRoute(
+      question(
+        "getCosts",
+        "/costs",
+        "What a request of each route class costs in CPU, and how sure that is",
+      ),
+      { status: 200, schema: costsSchema },
+      (call) => operations.costs(appRef(call.params)),
+    ),
   ];
 }
 
 function instanceRoutes({ operations }: Services): readonly Route[] {
-  const base = { method: "get", query: pageQuery, body: noBody, bodyBytesMax: null } as const;
   return [
     jsonRoute(
       {
-        ...base,
-        id: "listInstances",
+        ...question("listInstances", "", "The instances of a project's apps, by id"),
         path: "/v1/projects/{project}/instances",
-        summary: "The instances of a project's apps, by id",
         params: inProject,
+        query: pageQuery,
       },
       { status: 200, schema: instancePageSchema },
       (call) =>
@@ -110,11 +101,8 @@ function instanceRoutes({ operations }: Services): readonly Route[] {
     ),
     jsonRoute(
       {
-        ...base,
-        id: "listAppInstances",
-        path: `${app}/instances`,
-        summary: "The instances of an app, by id",
-        params: ofApp,
+        ...question("listAppInstances", "/instances", "The instances of an app, by id"),
+        query: pageQuery,
       },
       { status: 200, schema: instancePageSchema },
       async (call) =>
@@ -125,48 +113,25 @@ function instanceRoutes({ operations }: Services): readonly Route[] {
   ];
 }
 
-function costRoutes({ operations }: Services): readonly Route[] {
-  return [
-    jsonRoute(
-      {
-        id: "getCosts",
-        method: "get",
-        path: `${app}/costs`,
-        summary: "What a request of each route class costs in CPU, and how sure that is",
-        params: ofApp,
-        query: nothing,
-        body: noBody,
-        bodyBytesMax: null,
-      },
-      { status: 200, schema: costsSchema },
-      (call) => operations.costs(appRef(call.params)),
-    ),
-  ];
-}
-
 function changeRoutes({ operations, settings }: Services): readonly Route[] {
   const { bodyBytesMax } = settings.limits;
-  const base = { params: ofApp, query: nothing, bodyBytesMax } as const;
+  const change = (id: string, below: string, summary: string) =>
+    ({ ...question(id, below, summary), method: "patch", bodyBytesMax }) as const;
   return [
     emptyRoute(
       {
-        ...base,
-        id: "removeApp",
+        ...question("removeApp", "", "Ends the app's instances, then forgets it"),
         method: "delete",
-        path: app,
-        summary: "Ends the app's instances, then forgets it",
-        body: noBody,
-        bodyBytesMax: null,
       },
       (call) => operations.removeApp(appRef(call.params), call.actor),
     ),
     jsonRoute(
       {
-        ...base,
-        id: "changeEnvironment",
-        method: "patch",
-        path: `${app}/env`,
-        summary: "Sets and unsets environment variables; makes a release",
+        ...change(
+          "changeEnvironment",
+          "/env",
+          "Sets and unsets environment variables; makes a release",
+        ),
         body: variableChangesSchema,
       },
       { status: 200, schema: variablesChangedSchema },
@@ -174,11 +139,7 @@ function changeRoutes({ operations, settings }: Services): readonly Route[] {
     ),
     jsonRoute(
       {
-        ...base,
-        id: "changeSecrets",
-        method: "patch",
-        path: `${app}/secrets`,
-        summary: "Sets and unsets secrets; makes a release",
+        ...change("changeSecrets", "/secrets", "Sets and unsets secrets; makes a release"),
         body: variableChangesSchema,
       },
       { status: 200, schema: variablesChangedSchema },
@@ -186,11 +147,11 @@ function changeRoutes({ operations, settings }: Services): readonly Route[] {
     ),
     jsonRoute(
       {
-        ...base,
-        id: "scaleApp",
-        method: "patch",
-        path: `${app}/scale`,
-        summary: "Sets how many instances a process type has; 0 puts it to sleep",
+        ...change(
+          "scaleApp",
+          "/scale",
+          "Sets how many instances a process type has; 0 puts it to sleep",
+        ),
         body: scaleRequestSchema,
       },
       { status: 200, schema: appSchema },
@@ -203,11 +164,11 @@ function changeRoutes({ operations, settings }: Services): readonly Route[] {
     ),
     jsonRoute(
       {
-        ...base,
-        id: "limitApp",
-        method: "patch",
-        path: `${app}/limits`,
-        summary: "Sets CPU and memory bounds of the live processes; null lifts a bound",
+        ...change(
+          "limitApp",
+          "/limits",
+          "Sets CPU and memory bounds of the live processes; null lifts a bound",
+        ),
         body: limitsRequestSchema,
       },
       { status: 200, schema: appSchema },

@@ -3,6 +3,8 @@ import type { AppRef } from "../../../control/operations.ts";
 import type { AppName, ProjectName } from "../../../model/names.ts";
 import { type pageQuery, parameters } from "../schemas.ts";
 
+export const appPath = "/v1/projects/{project}/apps/{app}";
+
 export const nothing = z.strictObject({});
 export const noBody = z.undefined();
 export const inProject = z.strictObject({ project: parameters.project });

@@ -13,9 +13,7 @@ import {
   rollbackRequestSchema,
 } from "../schemas.ts";
 import type { Services } from "../services.ts";
-import { appRef, noBody, nothing, ofApp, ofRelease, pageRequest } from "./common.ts";
-
-const app = "/v1/projects/{project}/apps/{app}";
+import { appPath, appRef, noBody, nothing, ofApp, ofRelease, pageRequest } from "./common.ts";
 
 /** Releases: made by deploy and rollback, watched until they serve. */
 export function releaseRoutes(services: Services): readonly Route[] {
@@ -29,7 +27,7 @@ function readRoutes({ operations }: Services): readonly Route[] {
       {
         ...base,
         id: "listReleases",
-        path: `${app}/releases`,
+        path: `${appPath}/releases`,
         summary: "The app's releases, newest first",
         params: ofApp,
         query: pageQuery,
@@ -41,7 +39,7 @@ function readRoutes({ operations }: Services): readonly Route[] {
       {
         ...base,
         id: "getRelease",
-        path: `${app}/releases/{release}`,
+        path: `${appPath}/releases/{release}`,
         summary: "A release and its fate",
         params: ofRelease,
         query: nothing,
@@ -65,7 +63,7 @@ function makeRoutes({ operations, settings }: Services): readonly Route[] {
       {
         id: "deploy",
         method: "post",
-        path: `${app}/releases`,
+        path: `${appPath}/releases`,
         summary: "Makes a release of uploaded files, and the app if need be",
         params: ofApp,
         query: nothing,
@@ -84,7 +82,7 @@ function makeRoutes({ operations, settings }: Services): readonly Route[] {
       {
         id: "rollback",
         method: "post",
-        path: `${app}/rollback`,
+        path: `${appPath}/rollback`,
         summary: "Makes a release with the files and configuration of an earlier one",
         params: ofApp,
         query: nothing,
@@ -102,7 +100,7 @@ function watchRoute(services: Services): Route {
     {
       id: "watchDeployment",
       method: "get",
-      path: `${app}/releases/{release}/events`,
+      path: `${appPath}/releases/{release}/events`,
       summary: "A release's events from its beginning to `end`, as server-sent events",
       params: ofRelease,
       query: nothing,

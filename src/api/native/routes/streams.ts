@@ -9,9 +9,8 @@ import { type Problem, problemOf } from "../problems.ts";
 import { type Call, jsonResponse, type Route, rawRoute } from "../routing.ts";
 import { execStartSchema, logLineSchema, logLinesSchema, logsQuery } from "../schemas.ts";
 import type { Services } from "../services.ts";
-import { appRef, noBody, nothing, ofApp } from "./common.ts";
+import { appPath, appRef, noBody, nothing, ofApp } from "./common.ts";
 
-const app = "/v1/projects/{project}/apps/{app}";
 const linesMax = 10_000;
 
 /** What flows: logs, and the terminals of exec and run. */
@@ -23,7 +22,7 @@ export function streamRoutes(services: Services): readonly Route[] {
       services,
       {
         id: "exec",
-        path: `${app}/exec`,
+        path: `${appPath}/exec`,
         summary: "Runs a command in a running instance, over a WebSocket",
       },
       (call) => (start) =>
@@ -41,7 +40,7 @@ export function streamRoutes(services: Services): readonly Route[] {
       services,
       {
         id: "run",
-        path: `${app}/run`,
+        path: `${appPath}/run`,
         summary: "Runs a one-off command in the serving release's environment, over a WebSocket",
       },
       (call) => (start) =>
@@ -61,7 +60,7 @@ function logsRoute(services: Services): Route {
     {
       id: "getLogs",
       method: "get",
-      path: `${app}/logs`,
+      path: `${appPath}/logs`,
       summary: "The newest log lines; with `follow=true` also what comes, as server-sent events",
       params: ofApp,
       query: logsQuery,

@@ -290,47 +290,45 @@ async function removeAction(
   given: string | undefined,
   yes: boolean,
 ): ActionOutcome {
-  const app = await session.appName(given);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
+  const asked = await session.appAndClient(given);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
   if (!yes) {
     const { context } = session;
     if (!context.stdin.isTerminal || !context.stdout.isTerminal || session.asJson) {
-      return err(usageFailure(`removing ${app.value} cannot be undone`, "add --yes to do it"));
+      return err(usageFailure(`removing ${app} cannot be undone`, "add --yes to do it"));
     }
-    const sure = await context.confirm(`Remove ${app.value}, its releases and its data?`);
-    if (sure !== true) return err(failure(exitCodes.failed, `${app.value} was not removed`));
+    const sure = await context.confirm(`Remove ${app}, its releases and its data?`);
+    if (sure !== true) return err(failure(exitCodes.failed, `${app} was not removed`));
   }
-  const removed = await client.value.removeApp(app.value);
+  const removed = await client.removeApp(app);
   if (!removed.ok) return session.refusal(removed.error);
-  session.printer.status(`ending the instances of ${app.value}`);
+  session.printer.status(`ending the instances of ${app}`);
   const deadline = session.context.now() + removalWaitMs;
   while (session.context.now() < deadline) {
-    const view = await client.value.getApp(app.value);
+    const view = await client.getApp(app);
     if (!view.ok && view.error.kind === "problem" && view.error.problem.status === 404) {
-      session.printer.progress(`removed ${app.value}`);
-      if (session.asJson) session.printer.json({ app: app.value, removed: true });
+      session.printer.progress(`removed ${app}`);
+      if (session.asJson) session.printer.json({ app, removed: true });
       return done;
     }
     if (!view.ok) return session.refusal(view.error);
     await new Promise((resolve) => setTimeout(resolve, removalPollMs));
   }
-  return err(failure(exitCodes.failed, `${app.value} is still being removed; look at \`lode ps\``));
+  return err(failure(exitCodes.failed, `${app} is still being removed; look at \`lode ps\``));
 }
 
 async function openAction(session: Session, given: string | undefined): ActionOutcome {
-  const app = await session.appName(given);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
-  const view = await client.value.getApp(app.value);
+  const asked = await session.appAndClient(given);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
+  const view = await client.getApp(app);
   if (!view.ok) return session.refusal(view.error);
   const url = view.value.urls[0];
   if (url === undefined) {
-    return err(failure(exitCodes.refused, `${app.value} takes no requests, so it has no URL`));
+    return err(failure(exitCodes.refused, `${app} takes no requests, so it has no URL`));
   }
-  if (session.asJson) session.printer.json({ app: app.value, url });
+  if (session.asJson) session.printer.json({ app, url });
   else session.printer.line(url);
   if (session.context.stdout.isTerminal && !session.asJson) await session.context.browse(url);
   return done;

@@ -13,17 +13,16 @@ export function addCostsCommand(program: Command, line: CommandLine): void {
 }
 
 async function costsAction(session: Session, given: string | undefined): ActionOutcome {
-  const app = await session.appName(given);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
-  const costs = await client.value.costs(app.value);
+  const asked = await session.appAndClient(given);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
+  const costs = await client.costs(app);
   if (!costs.ok) return session.refusal(costs.error);
   const { classes, idleUs, sure, learnedAt } = costs.value;
   const { printer } = session;
   if (session.asJson) {
     printer.json({
-      app: app.value,
+      app,
       balancedBy: sure ? "cost" : "requests in flight",
       learnedAt: learnedAt === null ? null : timeText(learnedAt),
       idleCores: idleUs / 1e6,
@@ -38,7 +37,7 @@ async function costsAction(session: Session, given: string | undefined): ActionO
     return done;
   }
   if (classes.length === 0) {
-    printer.line(`nothing is known of ${app.value} yet: costs are learned from its requests`);
+    printer.line(`nothing is known of ${app} yet: costs are learned from its requests`);
     return done;
   }
   printer.table(

@@ -47,17 +47,16 @@ async function deployAction(
   folder: string,
   givenApp: string | undefined,
 ): ActionOutcome {
-  const app = await session.appName(givenApp, folder);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
+  const asked = await session.appAndClient(givenApp, folder);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
   const deployed = await deployFolder({
-    client: client.value,
+    client,
     folder: resolve(session.context.directory, folder),
-    app: app.value,
+    app,
     now: session.context.now,
     refusal: session.refusal,
-    onStep: presentSteps(session.printer, app.value),
+    onStep: presentSteps(session.printer, app),
   });
   if (!deployed.ok) return deployed;
   const { accepted, end, uploadMs, totalMs } = deployed.value;

@@ -49,10 +49,9 @@ async function execAction(
 ): ActionOutcome {
   const split = splitWords(given.words, given.line.afterDashes(), given.options.app);
   if (!split.ok) return split;
-  const app = await session.appName(split.value.app);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
+  const asked = await session.appAndClient(split.value.app);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
   const { context } = session;
   const wantsTerminal =
     given.options.terminal && context.stdin.isTerminal && context.stdout.isTerminal;
@@ -61,9 +60,9 @@ async function execAction(
     instance: given.options.instance ?? null,
     terminal: wantsTerminal ? context.terminal.size() : null,
   };
-  const channel = await client.value[name](app.value, start);
+  const channel = await client[name](app, start);
   if (!channel.ok) {
-    const reachable = await client.value.status();
+    const reachable = await client.status();
     return session.refusal(reachable.ok ? channel.error : reachable.error);
   }
   return converse(context, channel.value, wantsTerminal);

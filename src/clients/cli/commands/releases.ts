@@ -14,11 +14,10 @@ export function addReleaseCommands(program: Command, line: CommandLine): void {
 }
 
 async function releasesAction(session: Session, args: readonly string[]): ActionOutcome {
-  const app = await session.appName(args[0]);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
-  const releases = await client.value.listReleases(app.value);
+  const asked = await session.appAndClient(args[0]);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
+  const releases = await client.listReleases(app);
   if (!releases.ok) return session.refusal(releases.error);
   const rows = releases.value.map(rowOf);
   if (session.asJson) session.printer.json(rows);

@@ -58,11 +58,10 @@ function addGroup(program: Command, line: CommandLine, kind: Kind, about: string
 }
 
 async function listAction(session: Session, kind: Kind, given: string | undefined): ActionOutcome {
-  const app = await session.appName(given);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
-  const view = await client.value.getApp(app.value);
+  const asked = await session.appAndClient(given);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
+  const view = await client.getApp(app);
   if (!view.ok) return session.refusal(view.error);
   const { env, secretNames } = view.value;
   const { printer } = session;
@@ -123,27 +122,26 @@ async function change(
   given: string | undefined,
   changes: Readonly<Record<string, string | null>>,
 ): ActionOutcome {
-  const app = await session.appName(given);
-  if (!app.ok) return app;
-  const client = await session.client();
-  if (!client.ok) return client;
+  const asked = await session.appAndClient(given);
+  if (!asked.ok) return asked;
+  const { app, client } = asked.value;
   const changed = await (kind === "env"
-    ? client.value.changeEnvironment(app.value, changes)
-    : client.value.changeSecrets(app.value, changes));
+    ? client.changeEnvironment(app, changes)
+    : client.changeSecrets(app, changes));
   if (!changed.ok) return session.refusal(changed.error);
   const { release } = changed.value;
   const { printer } = session;
   if (release === null) {
-    printer.progress(`kept for the first release of ${app.value}`);
-    if (session.asJson) printer.json({ app: app.value, release: null, state: null });
+    printer.progress(`kept for the first release of ${app}`);
+    if (session.asJson) printer.json({ app, release: null, state: null });
     return done;
   }
-  const end = await waitForRelease(session, app.value, release);
+  const end = await waitForRelease(session, app, release);
   if (!end.ok) return end;
   printer.status(null);
   const { state } = end.value;
-  if (session.asJson) printer.json({ app: app.value, release: `v${release}`, state });
-  else printer.line(`v${release} of ${app.value}: ${state}`);
-  const failed = failureOfEnd(app.value, release, end.value);
+  if (session.asJson) printer.json({ app, release: `v${release}`, state });
+  else printer.line(`v${release} of ${app}: ${state}`);
+  const failed = failureOfEnd(app, release, end.value);
   return failed === null ? done : err(failed);
 }
