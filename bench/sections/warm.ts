@@ -1,5 +1,5 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { cloudPaths, dataPaths } from "../../src/node/paths.ts";
 import { cpuTimeUs, firstByteMs, treeOf } from "../measure.ts";
 import { attempt, ensureProgram, output, stop } from "../peers/install.ts";
 import { freePort, helloFolder, type Peers, serveProgram } from "../peers/peers.ts";
@@ -65,14 +65,12 @@ export async function warmRequests(peers: Peers, rounds: number): Promise<Sectio
     wrk: await ensureProgram("wrk", "wrk"),
     h2load: await ensureProgram("h2load", "nghttp2-client"),
   };
-  const socket = join(peers.folder, "backend.sock");
-  const backend = Bun.spawn([peers.bun, serveProgram, `unix:${socket}`], { stdin: "ignore" });
-  for (let waited = 0; !existsSync(socket) && waited < 100; waited++) await Bun.sleep(20);
   const missing: Row[] = [];
-  const contestants: Contestant[] = [await withoutProxy(peers), await lode(peers)];
+  const { contestant: ours, socket } = await lode(peers);
+  const contestants: Contestant[] = [await withoutProxy(peers), ours];
   for (const kind of proxyKinds) {
     const started = await attempt(() => startOne(peers, kind, socket));
-    if (started.ok) contestants.push(contestantOf(started.peer, backend.pid));
+    if (started.ok) contestants.push(contestantOf(started.peer, ours.appPids));
     else missing.push({ name: kind.name, missing: started.reason });
   }
   const results: Results = new Map(
@@ -86,7 +84,6 @@ export async function warmRequests(peers: Peers, rounds: number): Promise<Sectio
     }
   } finally {
     for (const contestant of contestants) await contestant.stop();
-    await stop(backend);
   }
   return sections(results, missing);
 }
@@ -114,13 +111,13 @@ async function startOne(peers: Peers, kind: ProxyKind, socket: string): Promise<
   return proxy;
 }
 
-function contestantOf(proxy: ReverseProxy, backendPid: number): Contestant {
+function contestantOf(proxy: ReverseProxy, appPids: Contestant["appPids"]): Contestant {
   return {
     name: `${proxy.name} ${proxy.version}`,
     ports: proxy.ports,
     host: "localhost",
     proxyPids: () => treeOf(proxy.process.pid),
-    appPids: () => [backendPid],
+    appPids,
     stop: () => stop(proxy.process),
   };
 }
@@ -132,8 +129,8 @@ function sections(results: Results, missing: readonly Row[]): Section[] {
     );
   const method =
     "wrk, for TLS h2load, in one thread with 16 kept-alive connections for a second per round, " +
-    "the contestants in turn. Every proxy passes to hello on a unix socket (Lode to its " +
-    "sandboxed instance) with kept-alive connections; Lode and nginx write an access log; the " +
+    "the contestants in turn. All pass to the same instance of hello, in Lode's sandbox, on its " +
+    "unix socket with kept-alive connections; Lode and nginx write an access log; the " +
     `first ${warmUpRounds} rounds are not counted; `;
   const perProtocol = protocols.map(({ protocol, name, timesOfNginxMax }): Section => {
     const own = rows(protocol, (round) => round.proxyUs).filter((row) => row.name !== direct);
@@ -187,14 +184,18 @@ async function withoutProxy(peers: Peers): Promise<Contestant> {
   };
 }
 
-async function lode({ lode, folder }: Peers): Promise<Contestant> {
+/** @returns the socket of its instance, too. */
+async function lode({
+  lode,
+  folder,
+}: Peers): Promise<{ readonly contestant: Contestant; readonly socket: string }> {
   await lode.deploy(helloFolder, "warm");
   const [row] = await lode.cloud.ps("warm");
   const instance = row?.instance ?? "";
   const target = lode.target("warm");
   const host = target.host.replace(/:\d+$/, "");
   await lode.certify(await makeCertificate(join(folder, "proxies"), host));
-  return {
+  const contestant = {
     name: gateways,
     ports: { plain: target.port, tls: lode.cloud.httpsPort },
     host,
@@ -202,6 +203,8 @@ async function lode({ lode, folder }: Peers): Promise<Contestant> {
     appPids: () => lode.processes().instances.get(instance) ?? [],
     stop: async () => undefined,
   };
+  const sockets = dataPaths.appSockets(cloudPaths(lode.cloud.dataDirectory, lode.cloud.id()));
+  return { contestant, socket: join(sockets, `${instance}.sock`) };
 }
 
 interface Tools {
