@@ -34,7 +34,7 @@ export class World {
   readonly random;
   readonly ledger: Ledger;
   readonly wire: Wire;
-  readonly blobs: Blobs = createMemoryBlobs();
+  readonly blobs: Blobs = createMemoryBlobs({ clock: this.clock });
   readonly gateway: FakeGateway;
   readonly nodes: FakeNode[] = [];
   readonly problems: string[] = [];

@@ -1,4 +1,5 @@
 import type { Result } from "../base/result.ts";
+import type { Timestamp } from "../base/time.ts";
 
 export type BlobError = {
   readonly code: "digestMismatch" | "missing" | "corrupt" | "full" | "tooLarge" | "unavailable";
@@ -26,7 +27,12 @@ export interface Blobs {
     path: string,
     options: { readonly executable: boolean },
   ): Promise<Result<void, BlobError>>;
-  remove(digest: string): Promise<Result<void, BlobError>>;
+  /**
+   * Removes the blob unless it was stored, or `missing` or `put` told that it is, at `before` or
+   * later: then somebody may be about to need it. The size of what was removed, in bytes; null:
+   * nothing was.
+   */
+  removeUnused(digest: string, before: Timestamp): Promise<Result<number | null, BlobError>>;
   /** All digests, for garbage collection. */
   list(): AsyncIterable<string>;
 }

@@ -35,6 +35,14 @@ export async function putText(blobs: Blobs, text: string): Promise<string> {
   return digest;
 }
 
+/** Later than any use of a blob. */
+const anyTime = Number.POSITIVE_INFINITY;
+
+/** Whatever uses it. */
+export async function removed(blobs: Blobs, digest: string): Promise<void> {
+  expect(must(await blobs.removeUnused(digest, anyTime))).toBeNumber();
+}
+
 export async function codeOf(
   result: Promise<{ ok: true } | { ok: false; error: BlobError }>,
 ): Promise<string> {
@@ -83,7 +91,7 @@ const putCases: readonly BlobsCase[] = [
         const { stream } = streamOf(chunks);
         expect(must(await blobs.put(digest, stream))).toEqual({ size: bytes.byteLength });
         expect(digestOf(must(await blobs.read(digest)))).toBe(digest);
-        must(await blobs.remove(digest));
+        await removed(blobs, digest);
         expect(must(await blobs.put(digest, bytes))).toEqual({ size: bytes.byteLength });
         expect(digestOf(must(await blobs.read(digest)))).toBe(digest);
       }
@@ -98,7 +106,7 @@ const putCases: readonly BlobsCase[] = [
         await expect(blobs.read(name)).rejects.toThrow("[B1]");
         await expect(blobs.missing([name])).rejects.toThrow("[B1]");
         await expect(blobs.materialise(name, path, plain)).rejects.toThrow("[B1]");
-        await expect(blobs.remove(name)).rejects.toThrow("[B1]");
+        await expect(blobs.removeUnused(name, 0)).rejects.toThrow("[B1]");
       }
     },
   },
@@ -171,9 +179,9 @@ const readCases: readonly BlobsCase[] = [
       const asked = [unstored, first, other, unstored, second, other];
       expect(must(await blobs.missing(asked))).toEqual([unstored, other]);
       expect(must(await blobs.missing([]))).toEqual([]);
-      must(await blobs.remove(first));
-      must(await blobs.remove(first));
-      must(await blobs.remove(unstored));
+      await removed(blobs, first);
+      expect(must(await blobs.removeUnused(first, anyTime))).toBeNull();
+      expect(must(await blobs.removeUnused(unstored, anyTime))).toBeNull();
       expect(must(await blobs.missing(asked))).toEqual([unstored, first, other]);
       expect(await codeOf(blobs.read(first))).toBe("missing");
       expect(await listed(blobs)).toEqual(digests.slice(1).sort());
@@ -201,7 +209,7 @@ const readCases: readonly BlobsCase[] = [
           expect(statSync(path).mode & 0o7777).toBe(executable ? 0o555 : 0o444);
           expect(statSync(path).uid).toBe(process.getuid?.() ?? 0);
         }
-        must(await blobs.remove(digest));
+        await removed(blobs, digest);
         expect(readFileSync(join(directory, `${name}-false`), "utf8")).toBe(text);
       }
       const digest = await putText(blobs, "many");
@@ -236,4 +244,67 @@ const readCases: readonly BlobsCase[] = [
   },
 ];
 
-export const blobsCases: readonly BlobsCase[] = [...putCases, ...readCases];
+/** Longer than a file system's times are coarse. */
+async function momentLater(): Promise<number> {
+  await Bun.sleep(40);
+  const moment = Date.now();
+  await Bun.sleep(40);
+  return moment;
+}
+
+const removeCases: readonly BlobsCase[] = [
+  {
+    name: "[B12] only what nobody stored or asked for since a time is removed",
+    run: async ({ blobs, leftovers }) => {
+      const start = Date.now() - 1000;
+      const digest = await putText(blobs, "once");
+      expect(must(await blobs.removeUnused(digest, start))).toBeNull();
+      expect(await listed(blobs)).toEqual([digest]);
+      expect(must(await blobs.removeUnused(digest, await momentLater()))).toBe(4);
+      expect(await listed(blobs)).toEqual([]);
+      expect(await leftovers()).toEqual([]);
+    },
+  },
+  {
+    name: "[B12] missing and put of what is stored count as use",
+    run: async ({ blobs }) => {
+      const uses: ((digest: string) => Promise<unknown>)[] = [
+        async (digest) => expect(must(await blobs.missing([digest]))).toEqual([]),
+        async (digest) => must(await blobs.put(digest, bytesOf("used"))),
+        async (digest) => must(await blobs.put(digest, streamOf([bytesOf("used")]).stream)),
+      ];
+      for (const use of uses) {
+        const digest = await putText(blobs, "used");
+        const before = await momentLater();
+        await use(digest);
+        expect(must(await blobs.removeUnused(digest, before))).toBeNull();
+        await removed(blobs, digest);
+      }
+    },
+  },
+  {
+    name: "[B12] what is told to be stored stays, however closely its removal follows",
+    run: async ({ blobs }) => {
+      const digests: string[] = [];
+      for (let index = 0; index < 40; index += 1) {
+        digests.push(await putText(blobs, `raced ${index}`));
+      }
+      const before = await momentLater();
+      const told = digests.map((digest, index) => {
+        const missing = () => blobs.missing([digest]);
+        const remove = () => blobs.removeUnused(digest, before);
+        return index % 2 === 0
+          ? Promise.all([missing(), remove()])
+          : Promise.all([remove(), missing()]).then(([gone, asked]) => [asked, gone] as const);
+      });
+      for (const [index, [asked, gone]] of (await Promise.all(told)).entries()) {
+        const digest = digests[index] as string;
+        const isThere = must(asked).length === 0;
+        expect(must(gone) === null).toBe(isThere);
+        expect(must(await blobs.missing([digest])).length === 0).toBe(isThere);
+      }
+    },
+  },
+];
+
+export const blobsCases: readonly BlobsCase[] = [...putCases, ...readCases, ...removeCases];

@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { blobsContract } from "../blobs.contract.ts";
 import type { Blobs } from "../blobs.ts";
-import { bytesOf, codeOf, digestOf, listed, putText } from "../contract/blobs-case.ts";
+import { bytesOf, codeOf, digestOf, listed, putText, removed } from "../contract/blobs-case.ts";
 import { must } from "../contract/ledger-case.ts";
 import { onSmallDisk } from "../contract/small-disk.ts";
 import { createFileBlobs } from "./blobs.ts";
@@ -42,7 +42,10 @@ function pathOf(directory: string, digest: string): string {
 
 blobsContract("files", async () => {
   const directory = freshDirectory();
-  const blobs = await open(directory);
+  // Each use counts at once.
+  const blobs = must(
+    await createFileBlobs({ directory: join(directory, "store"), renewMs: 0 }),
+  );
   const target = join(directory, "target");
   mkdirSync(target);
   return {
@@ -94,7 +97,7 @@ describe("file blobs", () => {
         expect(readdirSync(join(directory, "store", "corrupt"))).toEqual([digest]);
         await putText(blobs, text);
         expect(must(await blobs.read(digest))).toEqual(bytesOf(text));
-        must(await blobs.remove(digest));
+        await removed(blobs, digest);
       }
     }
   });
@@ -171,5 +174,30 @@ describe("file blobs", () => {
     writeFileSync(join(directory, "file"), "");
     const result = await createFileBlobs({ directory: join(directory, "file", "store") });
     expect(result.ok ? "" : result.error.message).toContain(join(directory, "file", "store"));
+  });
+
+  test("[B12] uses are told from one another to a minute, and survive a restart", async () => {
+    const directory = freshDirectory();
+    const digest = await putText(await open(directory), "kept");
+    const now = Date.now();
+    const blobs = await open(directory);
+    const path = pathOf(directory, digest);
+    const { ctimeMs, mtimeMs } = statSync(path);
+    must(await blobs.missing([digest]));
+    // Fresh already: the file is left alone.
+    expect(statSync(path).ctimeMs).toBe(ctimeMs);
+    expect(must(await blobs.removeUnused(digest, now + 59_000))).toBeNull();
+    const eager = must(
+      await createFileBlobs({ directory: join(directory, "store"), renewMs: 0 }),
+    );
+    await Bun.sleep(20);
+    must(await eager.missing([digest]));
+    const renewed = statSync(path);
+    expect(renewed.ctimeMs).toBeGreaterThan(ctimeMs);
+    expect({ mtimeMs: renewed.mtimeMs, mode: renewed.mode & 0o7777 }).toEqual({
+      mtimeMs,
+      mode: 0o444,
+    });
+    expect(must(await blobs.removeUnused(digest, Date.now() + 61_000))).toBe(4);
   });
 });

@@ -1,4 +1,12 @@
-import { constants, mkdirSync, readdirSync, unlinkSync } from "node:fs";
+import {
+  chmodSync,
+  constants,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+} from "node:fs";
 import {
   chmod,
   copyFile,
@@ -14,6 +22,7 @@ import {
 import { dirname, join } from "node:path";
 import { CryptoHasher } from "bun";
 import { err, ok, type Result } from "../../base/result.ts";
+import type { Timestamp } from "../../base/time.ts";
 import {
   assertDigest,
   blobCorrupt,
@@ -28,23 +37,30 @@ import { Gate } from "./gate.ts";
 export interface FileBlobsOptions {
   /** Made if it is not there, with the directories above it. */
   readonly directory: string;
+  /** How old a file's time may be before it is renewed when it is asked for; a minute usually. */
+  readonly renewMs?: number;
 }
 
 const chunkBytes = 256 * 1024;
 /** Files looked at, hashed and laid down at one time. */
 const inFlightMax = 16;
+const renewMsDefault = 60_000;
+const blobMode = 0o444;
 
 /**
  * Blobs as files of one process, named by their digest and spread over 256 directories:
  *
- *   blobs/3f/3f9a…   the blobs, mode 0444
- *   incoming/        what is being received; emptied at the start
+ *   blobs/3f/3f9a…   the blobs, mode 0444; the inode's change time tells when it was last stored,
+ *                    asked for or laid down. It is renewed by a chmod that changes nothing: the
+ *                    other times are what apps see in the files that were laid down.
+ *   incoming/        what is being received or removed; emptied at the start
  *   corrupt/         what failed its verification, for a person to look at
  *
  * All on one file system, so that a blob appears, and is set aside, in one step.
  */
 export async function createFileBlobs({
   directory,
+  renewMs = renewMsDefault,
 }: FileBlobsOptions): Promise<Result<Blobs, BlobError>> {
   try {
     for (const name of ["blobs", "incoming", "corrupt"]) {
@@ -59,7 +75,7 @@ export async function createFileBlobs({
     }
     await syncDirectory(join(directory, "blobs"));
     await syncDirectory(directory);
-    return ok(new FileBlobs(directory));
+    return ok(new FileBlobs(directory, renewMs));
   } catch (error) {
     return err(fileError(`opening the blobs in ${directory}`, error));
   }
@@ -67,13 +83,15 @@ export async function createFileBlobs({
 
 class FileBlobs implements Blobs {
   readonly #directory: string;
+  readonly #renewMs: number;
   readonly #gate = new Gate(inFlightMax);
   /** For hashing files in chunks; as many as were ever in use at one time. */
   readonly #buffers: Buffer[] = [];
   #received = 0;
 
-  constructor(directory: string) {
+  constructor(directory: string, renewMs: number) {
     this.#directory = directory;
+    this.#renewMs = renewMs;
   }
 
   async missing(digests: readonly string[]): Promise<Result<readonly string[], BlobError>> {
@@ -81,7 +99,7 @@ class FileBlobs implements Blobs {
     const unique = [...new Set(digests)];
     try {
       const sizes = await Promise.all(
-        unique.map((digest) => this.#gate.run(() => this.#sizeOf(digest))),
+        unique.map((digest) => this.#gate.run(() => this.#askedFor(digest))),
       );
       return ok(unique.filter((_, index) => sizes[index] === null));
     } catch (error) {
@@ -98,7 +116,7 @@ class FileBlobs implements Blobs {
     const incoming = join(this.#directory, "incoming", `${digest}.${++this.#received}`);
     let isIncoming = false;
     try {
-      const stored = await this.#sizeOf(digest);
+      const stored = await this.#askedFor(digest);
       if (stored !== null) {
         await cancel(content);
         return ok({ size: stored });
@@ -155,13 +173,23 @@ class FileBlobs implements Blobs {
     });
   }
 
-  async remove(digest: string): Promise<Result<void, BlobError>> {
+  /** Looked at and taken away in one go, so that nobody asks for it in between. */
+  async removeUnused(
+    digest: string,
+    before: Timestamp,
+  ): Promise<Result<number | null, BlobError>> {
     assertDigest(digest);
+    const path = this.#pathOf(digest);
+    const leaving = join(this.#directory, "incoming", `${digest}.${++this.#received}`);
     try {
-      await unlink(this.#pathOf(digest));
-      return ok(undefined);
+      const { ctimeMs, size } = statSync(path);
+      if (ctimeMs >= before - this.#renewMs) return ok(null);
+      renameSync(path, leaving);
+      // A large file's end takes its time.
+      await unlink(leaving);
+      return ok(size);
     } catch (error) {
-      if (isCode(error, "ENOENT")) return ok(undefined);
+      if (isCode(error, "ENOENT")) return ok(null);
       return err(fileError(`removing blob ${digest}`, error));
     }
   }
@@ -176,9 +204,14 @@ class FileBlobs implements Blobs {
     return join(this.#directory, "blobs", digest.slice(0, 2), digest);
   }
 
-  async #sizeOf(digest: string): Promise<number | null> {
+  /** The size of the blob, which from now on counts as used; null: it is not stored. */
+  async #askedFor(digest: string): Promise<number | null> {
+    const path = this.#pathOf(digest);
     try {
-      return (await stat(this.#pathOf(digest))).size;
+      const { size, ctimeMs } = await stat(path);
+      // Without a wait, as `removeUnused` does: one of the two is first.
+      if (Date.now() - ctimeMs >= this.#renewMs) chmodSync(path, blobMode);
+      return size;
     } catch (error) {
       if (isCode(error, "ENOENT")) return null;
       throw error;
@@ -236,7 +269,7 @@ async function receive(
     }
     const actual = hasher.digest("hex");
     if (actual !== digest) return err(digestMismatch(digest, actual));
-    await file.chmod(0o444);
+    await file.chmod(blobMode);
     await file.sync();
     return ok({ size });
   } finally {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { chmod, unlink, writeFile } from "node:fs/promises";
 import { err, ok, type Result } from "../../base/result.ts";
+import type { Clock, Timestamp } from "../../base/time.ts";
 import {
   assertDigest,
   blobMissing,
@@ -11,16 +12,25 @@ import {
 import type { BlobError, Blobs } from "../blobs.ts";
 
 /** Blobs that live as long as their process: for tests and the simulation. */
-export function createMemoryBlobs(): Blobs {
-  return new MemoryBlobs();
+export function createMemoryBlobs({ clock }: { readonly clock: Clock }): Blobs {
+  return new MemoryBlobs(clock);
 }
 
 class MemoryBlobs implements Blobs {
   readonly #blobs = new Map<string, Uint8Array>();
+  /** When each was stored, or last told to be. */
+  readonly #askedAt = new Map<string, Timestamp>();
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   async missing(digests: readonly string[]): Promise<Result<readonly string[], BlobError>> {
     for (const digest of digests) assertDigest(digest);
-    return ok([...new Set(digests)].filter((digest) => !this.#blobs.has(digest)));
+    const unique = [...new Set(digests)];
+    for (const digest of unique) if (this.#blobs.has(digest)) this.#asked(digest);
+    return ok(unique.filter((digest) => !this.#blobs.has(digest)));
   }
 
   async put(
@@ -31,6 +41,7 @@ class MemoryBlobs implements Blobs {
     assertDigest(digest);
     const stored = this.#blobs.get(digest);
     if (stored !== undefined) {
+      this.#asked(digest);
       if (!(content instanceof Uint8Array)) await content.cancel().catch(() => {});
       return ok({ size: stored.byteLength });
     }
@@ -40,6 +51,7 @@ class MemoryBlobs implements Blobs {
     const actual = createHash("sha256").update(bytes).digest("hex");
     if (actual !== digest) return err(digestMismatch(digest, actual));
     this.#blobs.set(digest, bytes);
+    this.#asked(digest);
     return ok({ size: bytes.byteLength });
   }
 
@@ -71,14 +83,24 @@ class MemoryBlobs implements Blobs {
     }
   }
 
-  async remove(digest: string): Promise<Result<void, BlobError>> {
+  async removeUnused(
+    digest: string,
+    before: Timestamp,
+  ): Promise<Result<number | null, BlobError>> {
     assertDigest(digest);
+    const bytes = this.#blobs.get(digest);
+    if (bytes === undefined || (this.#askedAt.get(digest) ?? 0) >= before) return ok(null);
     this.#blobs.delete(digest);
-    return ok(undefined);
+    this.#askedAt.delete(digest);
+    return ok(bytes.byteLength);
   }
 
   async *list(): AsyncGenerator<string> {
     yield* [...this.#blobs.keys()];
+  }
+
+  #asked(digest: string): void {
+    this.#askedAt.set(digest, this.#clock.now());
   }
 }
 

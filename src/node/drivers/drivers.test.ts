@@ -38,7 +38,7 @@ function folder(): string {
 
 function layoutOf(data: string) {
   const paths = cloudPaths(data, "abc123");
-  const blobs = createMemoryBlobs();
+  const blobs = createMemoryBlobs({ clock: systemClock });
   const put = async (text: string): Promise<Digest> => {
     const bytes = new TextEncoder().encode(text);
     const digest = createHash("sha256").update(bytes).digest("hex") as Digest;

@@ -69,7 +69,7 @@ export interface Cloud {
 export type Records = Pick<Cloud, "ledger" | "blobs">;
 
 export function memoryRecords(): Records {
-  return { ledger: createMemoryLedger({ clock: systemClock }), blobs: createMemoryBlobs() };
+  return { ledger: createMemoryLedger({ clock: systemClock }), blobs: createMemoryBlobs({ clock: systemClock }) };
 }
 
 /** Folders of a new cloud, gone after the test. */
