@@ -24,6 +24,8 @@ for (const seed of seeds) {
 
 const apps = ["alpha", "bravo", "charlie"];
 const steps = 120;
+/** Few, so that many go while all else happens. */
+const releasesKept = 3;
 const actor = { id: "chaos" };
 
 class Run {
@@ -39,6 +41,7 @@ class Run {
     this.#random = seededRandom(seed * 7919);
     const random = this.#random;
     this.#world = new World({
+      releasesKept,
       seed,
       nodes: 3,
       cores: 4,
@@ -185,8 +188,16 @@ class Run {
     all: readonly Assignment[],
   ): void {
     const numbers = releases.map(({ number }) => number);
-    expect(numbers).toEqual(numbers.map((_, index) => index + 1));
-    for (const number of this.#accepted.get(app.name) ?? []) expect(numbers).toContain(number);
+    expect(numbers).toEqual([...new Set(numbers)].sort((one, other) => one - other));
+    expect(deployments.map(({ number }) => number)).toEqual(numbers);
+    const accepted = [...(this.#accepted.get(app.name) ?? [])];
+    expect(Math.max(0, ...accepted)).toBeLessThan(app.nextRelease);
+    if (accepted.length > 0) expect(numbers).toContain(Math.max(...accepted));
+    const kept = deployments.filter(({ number }) => number !== app.serving);
+    const replaced = kept.filter(({ state }) => state === "replaced");
+    expect(replaced.length).toBeLessThanOrEqual(releasesKept);
+    expect(kept.length - replaced.length).toBeLessThanOrEqual(releasesKept);
+    if (kept.length < releasesKept) expect(numbers).toHaveLength(app.nextRelease - 1);
     expect(app.removing).toBe(false);
     expect(app.target).toBe(app.serving);
     expect(deployments.map(({ state }) => state)).not.toContain("starting");
@@ -200,7 +211,7 @@ class Run {
       new Set(app.serving === null ? [] : [app.serving]),
     );
     if (app.serving === null) return;
-    const config = releases[app.serving - 1]?.config;
+    const config = releases.find(({ number }) => number === app.serving)?.config;
     for (const type of Object.keys(config?.processes ?? {}) as ProcessType[]) {
       const count = mine.filter(({ process }) => process === type).length;
       expect(count).toBe(app.counts[type] ?? 1);

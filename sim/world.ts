@@ -23,6 +23,7 @@ export interface WorldOptions {
   readonly cores?: number;
   readonly fateOf?: (assignment: Assignment) => Fate;
   readonly phaseMs?: () => number;
+  readonly releasesKept?: number;
   /** The wire and the ledger as control sees them: a chance to spoil calls. */
   readonly wireOf?: (wire: Wire) => Wire;
   readonly ledgerOf?: (ledger: Ledger) => Ledger;
@@ -137,6 +138,7 @@ export class World {
         domain: "localhost",
         httpPort: 8080,
         httpsPort: null,
+        releasesKept: this.#options.releasesKept ?? 10,
         replica: "replica",
       },
       onProblem: (message) => this.problems.push(message),

@@ -206,6 +206,7 @@ async function main(): Promise<void> {
   let exitCode = 0;
   addListenOptions(cli.program.command("up"))
     .description("start the cloud on this machine and stay in the foreground")
+    .option("--keep-releases <count>", "earlier releases kept of each app to roll back to (10)")
     .option("--ready <count>", "sandboxes kept ready for apps that sleep (16)")
     .option("--demo", "deploy the examples once it serves")
     .option("--print-unit", "print a systemd unit for these options, and end")

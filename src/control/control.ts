@@ -4,6 +4,7 @@ import type { Blobs } from "../fabric/blobs.ts";
 import type { Ledger, LedgerError } from "../fabric/ledger.ts";
 import type { Wire } from "../fabric/wire.ts";
 import { appKey } from "../model/keys.ts";
+import { Collector } from "./collect/collector.ts";
 import { Engine } from "./engine.ts";
 import { Meters } from "./metrics/meters.ts";
 import * as apps from "./operations/apps.ts";
@@ -34,6 +35,8 @@ export interface ControlOptions {
   readonly settings: ControlSettings;
   /** Told of what control could not do and tries again; never a secret. */
   readonly onProblem?: (message: string) => void;
+  /** Told of what was done that nobody asked for: one line for an operator. */
+  readonly onNotice?: (message: string) => void;
 }
 
 export interface Control {
@@ -47,29 +50,39 @@ export interface Control {
 export function createControl(options: ControlOptions): Control {
   const { ledger, wire, blobs, clock, random, secretBox, settings } = options;
   const knownCosts = new KnownCosts(wire);
+  const onProblem = options.onProblem ?? (() => {});
   const engine = new Engine({
     ...{ ledger, wire, clock, random, secretBox },
     domain: settings.domain,
+    releasesKept: settings.releasesKept,
     replica: settings.replica,
     costsOf: (app, release) => knownCosts.of(app, release),
-    onProblem: options.onProblem ?? (() => {}),
+    onReleases: () => collector.changed(),
+    onProblem,
+  });
+  const collector = new Collector({
+    ...{ ledger, blobs, clock, onProblem },
+    isLeading: () => engine.isLeading,
+    onCollected: options.onNotice ?? (() => {}),
   });
   const meters = new Meters(wire, clock);
   const uidOffsets = new UidOffsets(ledger);
   const context: Context = {
     ...{ ledger, wire, blobs, clock, random, secretBox, settings },
-    ...{ engine, uidOffsets, meters, knownCosts },
+    ...{ engine, uidOffsets, meters, knownCosts, collector },
   };
   return {
     operations: operationsOf(context),
     start() {
       meters.start();
       knownCosts.start();
+      collector.start();
       return engine.start();
     },
     close() {
       meters.close();
       knownCosts.close();
+      collector.close();
       return engine.close();
     },
   };
@@ -102,6 +115,7 @@ function operationsOf(context: Context): Operations {
     },
     async putBlob(digest, content) {
       const stored = await context.blobs.put(digest, content);
+      context.collector.changed();
       return stored.ok ? stored : fromBlobs(`storing blob ${digest}`, stored.error);
     },
     deploy: (ref, request, actor) => of(ref, () => deploy(context, ref, request, actor)),

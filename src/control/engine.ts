@@ -30,8 +30,11 @@ export interface EngineOptions {
   readonly random: Random;
   readonly secretBox: SecretBox;
   readonly domain: string;
+  readonly releasesKept: number;
   readonly replica: string;
   readonly costsOf: RouteSource["costsOf"];
+  /** Releases were recorded or retired. */
+  readonly onReleases: () => void;
   readonly onProblem: (message: string) => void;
 }
 
@@ -91,6 +94,11 @@ export class Engine {
     this.#leadership = new Leadership(ledger, clock, replica, this.state, () =>
       this.#leadershipChanged(),
     );
+  }
+
+  /** Whether this replica plans. */
+  get isLeading(): boolean {
+    return this.#leadership.fence !== null;
   }
 
   async start(): ReturnType<HardState["start"]> {
@@ -168,6 +176,7 @@ export class Engine {
       this.observer.setMembers(new Set(pool.map(({ name }) => name)));
     }
     if (change.certificatesChanged) this.#routes?.setCertificates(this.state.snapshot);
+    if (change.releasesChanged) this.#options.onReleases();
     this.mark(change.apps);
     if (change.nodesChanged) this.markAll();
   }
@@ -277,7 +286,7 @@ export class Engine {
   }
 
   #plan(snapshot: Snapshot, apps: readonly string[]): Plan {
-    const { clock, random, domain } = this.#options;
+    const { clock, random, domain, releasesKept } = this.#options;
     return plan({
       snapshot,
       apps,
@@ -285,7 +294,7 @@ export class Engine {
       demandOf: (app) => this.#demands.demandOf(app),
       pending: [...this.#pending.values()].flat(),
       now: clock.now(),
-      domain,
+      ...{ domain, releasesKept },
       nextInstance: () => `i${random.token(11)}` as InstanceId,
     });
   }

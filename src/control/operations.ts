@@ -127,6 +127,10 @@ export interface CloudStatus {
   }[];
   readonly apps: number;
   readonly instances: number;
+  /** Earlier releases kept of each app to roll back to. */
+  readonly releasesKept: number;
+  /** Files that no release needed any more, since lode started. */
+  readonly collected: { readonly blobs: number; readonly bytes: number };
 }
 
 /** Metrics of one name, in the terms of Prometheus. */

@@ -117,6 +117,13 @@ export class Draft {
     this.#writes.set(key, { kind: "delete", key });
   }
 
+  /** The release's records go. */
+  retire(number: number): void {
+    const { project, name } = this.app;
+    for (const key of [keys.release(project, name, number), keys.deployment(project, name, number)])
+      this.#writes.set(key, { kind: "delete", key });
+  }
+
   /** The app's records go. */
   forget(): void {
     const { project, name } = this.app;

@@ -56,5 +56,7 @@ export interface PlanInput {
   readonly now: Timestamp;
   /** Apps answer on `<app>.<domain>`. */
   readonly domain: string;
+  /** Releases kept of each app to roll back to, besides those that are needed. */
+  readonly releasesKept: number;
   readonly nextInstance: () => InstanceId;
 }

@@ -193,6 +193,7 @@ class World {
       pending: [],
       now: this.#now,
       domain: "localhost",
+      releasesKept: 2,
       nextInstance: () => `i${++this.#nextInstance}` as InstanceId,
     });
     this.#execute(made);

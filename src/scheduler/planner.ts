@@ -5,6 +5,7 @@ import { Draft, writesMax } from "./draft.ts";
 import type { Surroundings } from "./instances.ts";
 import { Room } from "./placement.ts";
 import type { Blocked, Plan, PlanInput, Step } from "./plan.ts";
+import { retire } from "./retention.ts";
 import { rollOut } from "./rollout.ts";
 import type { AppState } from "./snapshot.ts";
 import { endDrains, endStrays, keepServing, releaseHosts } from "./upkeep.ts";
@@ -15,10 +16,13 @@ import { endDrains, endStrays, keepServing, releaseHosts } from "./upkeep.ts";
  * same steps, and a state that is as wanted gives none.
  */
 export function plan(input: PlanInput): Plan {
-  const { observed, demandOf, now, domain, nextInstance } = input;
+  const { observed, demandOf, now, domain, releasesKept, nextInstance } = input;
   const room = new Room(input.snapshot, input.pending);
   const { nodes } = input.snapshot;
-  const around: Surroundings = { observed, demandOf, now, domain, nextInstance, room, nodes };
+  const around: Surroundings = {
+    ...{ observed, demandOf, now, domain, releasesKept, nextInstance },
+    ...{ room, nodes },
+  };
   const steps: Step[] = [];
   const blocked: Blocked[] = [];
   const lookAgainAt = new Map<string, Timestamp | null>();
@@ -51,6 +55,7 @@ function planApp(
     endDrains(draft, around);
     endStrays(draft, around);
     releaseHosts(draft, around);
+    retire(draft, around);
   }
   const { lookAgainAt } = draft;
   return { step: draft.step(), blocked: draft.blocked(), lookAgainAt };

@@ -22,6 +22,7 @@ test.each([
   [{ ...raw, httpsPort: "" }, '--https-port ""'],
   [{ ...raw, apiPort: "8080" }, "must differ"],
   [{ ...raw, ready: "many" }, '--ready "many"'],
+  [{ ...raw, keepReleases: "0" }, '--keep-releases "0"'],
   [{ ...raw, domain: "no spaces" }, '--domain "no spaces"'],
 ])("%p is refused by name", (options, message) => {
   const parsed = parseUpOptions(options, {});

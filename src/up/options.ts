@@ -9,6 +9,8 @@ export interface UpOptions {
   readonly httpsPort: number | null;
   readonly apiPort: number;
   readonly domain: string;
+  /** Earlier releases kept of each app to roll back to. */
+  readonly releasesKept: number;
   /** Sandboxes made ahead for apps that sleep, at most. */
   readonly readyMax: number;
   /** Deploys the examples after `ready`. */
@@ -22,10 +24,12 @@ export interface RawUpOptions {
   readonly httpsPort?: string;
   readonly apiPort: string;
   readonly domain: string;
+  readonly keepReleases?: string;
   readonly ready?: string;
   readonly demo?: boolean;
 }
 
+const releasesKeptDefault = 10;
 /** Each takes about 4 MB. */
 const readyMaxDefault = 16;
 
@@ -55,12 +59,17 @@ export function parseUpOptions(
   if (!/^\d{1,4}$/.test(ready)) {
     return err(`--ready "${ready}" is not a number of sandboxes; give one from 0 to 9999`);
   }
+  const kept = raw.keepReleases ?? String(releasesKeptDefault);
+  if (!/^[1-9]\d{0,2}$/.test(kept)) {
+    return err(`--keep-releases "${kept}" is not a number of releases; give one from 1 to 999`);
+  }
   return ok({
     dataDirectory: resolve(raw.dataDir ?? env.LODE_DATA_DIR ?? defaultDataDirectory),
     httpPort: httpPort.value,
     httpsPort,
     apiPort: apiPort.value,
     domain,
+    releasesKept: Number(kept),
     readyMax: Number(ready),
     demo: raw.demo === true,
   });

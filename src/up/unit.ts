@@ -14,6 +14,7 @@ export function systemdUnit(command: string, options: UpOptions): string {
     ...https,
     ...["--api-port", String(options.apiPort)],
     ...["--domain", options.domain],
+    ...["--keep-releases", String(options.releasesKept)],
     ...["--ready", String(options.readyMax)],
   ];
   return `[Unit]

@@ -186,12 +186,13 @@ class Starting {
 
   #control(fabric: Fabric, secretBox: SecretBox, replica: string): Control {
     const { clock, random, say } = this.#around;
-    const { domain, httpPort, httpsPort } = this.#options;
+    const { domain, httpPort, httpsPort, releasesKept } = this.#options;
     return createControl({
       ...{ ledger: fabric.ledger, wire: fabric.wire, blobs: fabric.blobs },
       ...{ clock, random, secretBox },
-      settings: { version, domain, httpPort, httpsPort, replica },
+      settings: { version, domain, httpPort, httpsPort, releasesKept, replica },
       onProblem: (message) => say(`control: ${message}`),
+      onNotice: say,
     });
   }
 

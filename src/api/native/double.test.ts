@@ -279,7 +279,8 @@ export function createDouble(clock: Clock): Double {
         },
       ];
       const ports = { httpPort: 8080, httpsPort: null };
-      const counts = { apps: apps.size, instances: apps.size };
+      const collected = { blobs: 0, bytes: 0 };
+      const counts = { apps: apps.size, instances: apps.size, releasesKept: 10, collected };
       return ok({ version: "0.1.0", domain: "localhost", ...ports, nodes, ...counts });
     },
     async listApps(project, page) {

@@ -496,5 +496,7 @@ export const statusSchema = z
       .readonly(),
     apps: z.number().int(),
     instances: z.number().int(),
+    releasesKept: z.number().int(),
+    collected: z.object({ blobs: z.number().int(), bytes: z.number().int() }),
   })
   .openapi("Status");

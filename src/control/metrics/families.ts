@@ -7,6 +7,7 @@ import {
   trafficLayout,
 } from "../../model/traffic.ts";
 import type { AppCosts, CostClass } from "../../model/wire.ts";
+import type { Collected } from "../collect/collector.ts";
 import type { MetricFamily, MetricSample } from "../operations.ts";
 import {
   type AppCounts,
@@ -23,6 +24,7 @@ export interface Present {
   readonly version: string;
   readonly apps: number;
   readonly statuses: Iterable<readonly [app: string, status: InstanceStatus]>;
+  readonly collected: Collected;
   /** What is known of an app's requests' costs. */
   costsOf(app: string): AppCosts | null;
   /** Instances that sleep and are not among the statuses. */
@@ -52,9 +54,19 @@ export function metricFamilies(meters: Meters, present: Present): readonly Metri
     family("gauge", "lode_apps", "Apps that are registered, asleep or not.", [
       { suffix: "", labels: {}, value: present.apps },
     ]),
+    ...collectedFamilies(present.collected),
     family("gauge", "lode_build_info", "Which lode this is; always 1.", [
       { suffix: "", labels: { version: present.version }, value: 1 },
     ]),
+  ];
+}
+
+function collectedFamilies({ blobs, bytes }: Collected): readonly MetricFamily[] {
+  const counter = (name: string, help: string, value: number) =>
+    family("counter", name, help, [{ suffix: "", labels: {}, value }]);
+  return [
+    counter("lode_collected_blobs_total", "Files removed that no release needed.", blobs),
+    counter("lode_collected_bytes_total", "Size of the files removed.", bytes),
   ];
 }
 

@@ -40,7 +40,11 @@ function rig() {
     families: (
       statuses: readonly (readonly [string, InstanceStatus])[] = [],
       costsOf: (app: string) => AppCosts | null = () => null,
-    ) => metricFamilies(meters, { version: "1", apps: 2, statuses, costsOf, asleep: 0 }),
+    ) => {
+      const collected = { blobs: 0, bytes: 0 };
+      const present = { version: "1", apps: 2, collected, asleep: 0 };
+      return metricFamilies(meters, { ...present, statuses, costsOf });
+    },
   };
 }
 

@@ -1,7 +1,6 @@
 import { ok } from "../../base/result.ts";
 import { appKey, keys } from "../../model/keys.ts";
 import { type AppName, type ProjectName, parseAppName } from "../../model/names.ts";
-import { releaseName } from "../../model/release.ts";
 import type { DeploymentEvent } from "../../model/wire.ts";
 import { type AppState, deploymentOf } from "../../scheduler/snapshot.ts";
 import type {
@@ -19,9 +18,8 @@ import {
   commit,
   findApp,
   fromLedger,
+  noRelease,
   pageFault,
-  type Refusal,
-  refuse,
 } from "./context.ts";
 import { appView, releaseView } from "./views.ts";
 
@@ -31,14 +29,16 @@ const removalWaitMs = 20_000;
 export async function status(context: Context): Outcome<CloudStatus> {
   const { state } = context.engine;
   const { snapshot } = state;
-  const { version, domain, httpPort, httpsPort } = context.settings;
+  const { version, domain, httpPort, httpsPort, releasesKept } = context.settings;
+  const { collected } = context.collector;
   const nodes = [...snapshot.nodes.values()].flatMap(({ name, node, instances }) => {
     if (node === null) return [];
     const alive = context.engine.observer.isAlive(name);
     return [{ name, capacity: node.capacity, alive, instances }];
   });
   const instances = nodes.reduce((sum, node) => sum + node.instances, 0);
-  return ok({ version, domain, httpPort, httpsPort, nodes, apps: state.appCount, instances });
+  const present = { nodes, apps: state.appCount, instances };
+  return ok({ version, domain, httpPort, httpsPort, ...present, releasesKept, collected });
 }
 
 export async function listApps(
@@ -148,7 +148,7 @@ export async function getRelease(
   const { state } = found.value;
   const release = state.releases.find((stored) => stored.number === number);
   const deployment = deploymentOf(state, number);
-  if (release === undefined || deployment === null) return noRelease(ref, number);
+  if (release === undefined || deployment === null) return noRelease(context, ref, state, number);
   return ok(releaseView(release, deployment.value));
 }
 
@@ -162,11 +162,6 @@ export async function watchDeployment(
   if (!found.ok) return found;
   const state: AppState = found.value.state;
   const deployment = deploymentOf(state, number);
-  if (deployment === null) return noRelease(ref, number);
+  if (deployment === null) return noRelease(context, ref, state, number);
   return ok(context.engine.journals.read(state.key, deployment.value, signal));
-}
-
-function noRelease(ref: AppRef, number: number): Refusal {
-  const remedy = `see lode releases --app ${ref.app}`;
-  return refuse("notFound", `${ref.app} has no release ${releaseName(number)}`, remedy);
 }

@@ -5,7 +5,9 @@ import type { Condition, Ledger, LedgerError, Write } from "../../fabric/ledger.
 import type { Wire, WireError } from "../../fabric/wire.ts";
 import type { App } from "../../model/app.ts";
 import { appKey } from "../../model/keys.ts";
+import { releaseName } from "../../model/release.ts";
 import { type AppState, emptyAppState, type Stored } from "../../scheduler/snapshot.ts";
+import type { Collector } from "../collect/collector.ts";
 import type { Engine, FirstSteps } from "../engine.ts";
 import type { Meters } from "../metrics/meters.ts";
 import type { AppRef, OperationError, OperationErrorCode, PageRequest } from "../operations.ts";
@@ -19,6 +21,8 @@ export interface ControlSettings {
   readonly domain: string;
   readonly httpPort: number;
   readonly httpsPort: number | null;
+  /** Earlier releases kept of each app to roll back to. */
+  readonly releasesKept: number;
   /** Names this replica for ever: the same after each restart, another for each machine. */
   readonly replica: string;
 }
@@ -35,6 +39,7 @@ export interface Context {
   readonly engine: Engine;
   readonly uidOffsets: UidOffsets;
   readonly meters: Meters;
+  readonly collector: Collector;
   readonly knownCosts: KnownCosts;
 }
 
@@ -74,6 +79,23 @@ export function findLastingApp(context: Context, ref: AppRef): ReturnType<typeof
 export function stateOf(context: Context, ref: AppRef): AppState {
   const key = appKey(ref.project, ref.app);
   return context.engine.state.snapshot.apps.get(key) ?? emptyAppState(key);
+}
+
+/** A release that is not there: it never was, or is no longer kept. */
+export function noRelease(
+  { settings }: Context,
+  ref: AppRef,
+  state: AppState,
+  number: number,
+): Refusal {
+  const name = releaseName(number);
+  const remedy = `see lode releases --app ${ref.app}`;
+  const wasThere = number >= 1 && number < (state.app?.value.nextRelease ?? 1);
+  if (!wasThere) return refuse("notFound", `${ref.app} has no release ${name}`, remedy);
+  const message =
+    `${name} of ${ref.app} is no longer kept: the cloud keeps the present release ` +
+    `and ${settings.releasesKept} before it`;
+  return refuse("notFound", message, remedy);
 }
 
 export function beingRemoved(ref: AppRef): Refusal {

@@ -3,6 +3,7 @@ import { ok, type Result } from "../../base/result.ts";
 import { checkManifest } from "../../model/config/manifest.ts";
 import { resolveConfig } from "../../model/config/resolve.ts";
 import { filesToRead } from "../../model/config/tree.ts";
+import { keys } from "../../model/keys.ts";
 import { parseDigest } from "../../model/names.ts";
 import {
   type Manifest,
@@ -10,7 +11,8 @@ import {
   type Release,
   releaseName,
 } from "../../model/release.ts";
-import { type AppState, releaseOf } from "../../scheduler/snapshot.ts";
+import type { AppState } from "../../scheduler/snapshot.ts";
+import { blobSpareMs } from "../collect/collector.ts";
 import type {
   Actor,
   AppRef,
@@ -19,7 +21,14 @@ import type {
   OperationError,
   Outcome,
 } from "../operations.ts";
-import { type Context, findLastingApp, fromBlobs, type Refusal, refuse } from "./context.ts";
+import {
+  type Context,
+  findLastingApp,
+  fromBlobs,
+  noRelease,
+  type Refusal,
+  refuse,
+} from "./context.ts";
 import { recordRelease } from "./record-release.ts";
 import { urlsOf } from "./views.ts";
 
@@ -36,6 +45,7 @@ export async function deploy(
   const { manifest } = request;
   const checked = checkManifest(manifest);
   if (!checked.ok) return checked;
+  const askedAt = context.clock.now();
   const complete = await checkComplete(context, manifest);
   if (complete !== null) return complete;
   const contents = await readContents(context, manifest);
@@ -47,15 +57,14 @@ export async function deploy(
   if (!digest.ok) return refuse("internal", digest.error);
   const stored = await context.blobs.put(digest.value, new TextEncoder().encode(text));
   if (!stored.ok) return fromBlobs("storing the manifest", stored.error);
-  const recorded = await recordRelease(context, ref, actor, (_, app) =>
-    ok({
-      cause: "deploy",
-      manifest: digest.value,
-      config: config.value,
-      env: app.env,
-      secrets: app.secrets,
-    }),
-  );
+  const recorded = await recordRelease(context, ref, actor, (_, app) => {
+    // Its files may have been collected meanwhile.
+    if (context.clock.now() - askedAt > blobSpareMs / 2) {
+      return refuse("unavailable", `recording ${ref.app} took too long`, "deploy it again");
+    }
+    const { env, secrets } = app;
+    return ok({ cause: "deploy", manifest: digest.value, config: config.value, env, secrets });
+  });
   return accepted(context, ref, recorded);
 }
 
@@ -76,16 +85,15 @@ export async function rollback(
         `name one: lode releases --app ${ref.app}`,
       );
     }
-    const release = releaseOf(state, wanted);
-    if (release === null) {
-      return refuse(
-        "notFound",
-        `${ref.app} has no release ${releaseName(wanted)}`,
-        `see lode releases --app ${ref.app}`,
-      );
-    }
-    const { manifest, config, env, secrets } = release;
-    return ok({ cause: `rollback to ${releaseName(wanted)}`, manifest, config, env, secrets });
+    const stored = state.releases.find((each) => each.number === wanted);
+    if (stored === undefined) return noRelease(context, ref, state, wanted);
+    const { manifest, config, env, secrets } = JSON.parse(stored.text) as Release;
+    const source = {
+      key: keys.release(ref.project, ref.app, wanted),
+      modRevision: stored.modRevision,
+    };
+    const cause = `rollback to ${releaseName(wanted)}`;
+    return ok({ cause, manifest, config, env, secrets, source });
   });
   return accepted(context, ref, recorded);
 }

@@ -17,7 +17,7 @@ const appsShownMax = 200;
 const quietAppsMax = 200;
 
 export async function metrics(context: Context): Outcome<readonly MetricFamily[]> {
-  const { engine, meters, knownCosts, settings } = context;
+  const { engine, meters, knownCosts, settings, collector } = context;
   const { apps, nodes } = engine.state.snapshot;
   meters.keep((app) => apps.get(app) !== undefined || engine.state.isCold(app));
   const assigned = [...nodes.values()].reduce((sum, { instances }) => sum + instances, 0);
@@ -25,6 +25,7 @@ export async function metrics(context: Context): Outcome<readonly MetricFamily[]
     metricFamilies(meters, {
       version: settings.version,
       apps: engine.state.appCount,
+      collected: collector.collected,
       statuses: engine.observer.statuses(),
       costsOf: (app) => knownCosts.of(app, apps.get(app)?.app?.value.serving ?? null),
       asleep: Math.max(0, assigned - engine.observer.count),

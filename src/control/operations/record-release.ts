@@ -23,6 +23,8 @@ export interface ReleaseDraft {
   readonly config: Release["config"];
   readonly env: Release["env"];
   readonly secrets: Release["secrets"];
+  /** The release that it is taken from, which must still be kept when this one is recorded. */
+  readonly source?: { readonly key: string; readonly modRevision: number };
   readonly appEnv?: App["env"];
   readonly appSecrets?: App["secrets"];
 }
@@ -96,6 +98,8 @@ async function propose(
   if (!hosts.ok) return hosts;
   const writes = [...made.writes, ...hosts.value.writes];
   conditions.push(...hosts.value.conditions);
+  const { source } = drafted.value;
+  if (source !== undefined) conditions.push({ kind: "unchanged", ...source });
   return ok(withFirstSteps(context, ref, { conditions, writes, value: made.release }));
 }
 

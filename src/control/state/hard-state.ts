@@ -24,7 +24,10 @@ import { ColdApps, type ColdChange } from "./cold-apps.ts";
 import { readAll, readApp } from "./read-ledger.ts";
 
 /** What became different, in the terms of `Applied`. */
-export type SnapshotChange = Omit<Applied, "snapshot">;
+export type SnapshotChange = Omit<Applied, "snapshot"> & {
+  /** Of any app, also of one that is not in the snapshot. */
+  readonly releasesChanged: boolean;
+};
 
 const reloadDelayMs = 500;
 /** What was written last before a start may have been left half done: it is looked at. */
@@ -200,6 +203,7 @@ export class HardState {
       nodesChanged: true,
       certificatesChanged: true,
       leaderChanged: true,
+      releasesChanged: true,
     });
     this.#index.resolve();
     return watch;
@@ -282,8 +286,10 @@ export class HardState {
     const warm: RecordChange[] = [];
     const cold: ColdChange[] = [];
     const touched = new Set<string>();
+    let releasesChanged = false;
     for (const change of changes) {
       const record = toRecordChange(change);
+      releasesChanged ||= record.key.startsWith(keys.releases);
       this.#count(record);
       const app = this.#appOf(record);
       if (app === null || !this.#cold.has(app)) {
@@ -297,7 +303,7 @@ export class HardState {
     const applied = applyChanges(this.snapshot, revision, warm);
     const { snapshot, ...change } = applied;
     const apps = touched.size === 0 ? change.apps : new Set([...change.apps, ...touched]);
-    this.#take(accountAll(snapshot, cold), { ...change, apps });
+    this.#take(accountAll(snapshot, cold), { ...change, apps, releasesChanged });
   }
 
   /** The app whose record it is; null: it is of none, or of one that is not known. */

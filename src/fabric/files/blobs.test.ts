@@ -43,9 +43,7 @@ function pathOf(directory: string, digest: string): string {
 blobsContract("files", async () => {
   const directory = freshDirectory();
   // Each use counts at once.
-  const blobs = must(
-    await createFileBlobs({ directory: join(directory, "store"), renewMs: 0 }),
-  );
+  const blobs = must(await createFileBlobs({ directory: join(directory, "store"), renewMs: 0 }));
   const target = join(directory, "target");
   mkdirSync(target);
   return {
@@ -187,9 +185,7 @@ describe("file blobs", () => {
     // Fresh already: the file is left alone.
     expect(statSync(path).ctimeMs).toBe(ctimeMs);
     expect(must(await blobs.removeUnused(digest, now + 59_000))).toBeNull();
-    const eager = must(
-      await createFileBlobs({ directory: join(directory, "store"), renewMs: 0 }),
-    );
+    const eager = must(await createFileBlobs({ directory: join(directory, "store"), renewMs: 0 }));
     await Bun.sleep(20);
     must(await eager.missing([digest]));
     const renewed = statSync(path);

@@ -174,10 +174,7 @@ class FileBlobs implements Blobs {
   }
 
   /** Looked at and taken away in one go, so that nobody asks for it in between. */
-  async removeUnused(
-    digest: string,
-    before: Timestamp,
-  ): Promise<Result<number | null, BlobError>> {
+  async removeUnused(digest: string, before: Timestamp): Promise<Result<number | null, BlobError>> {
     assertDigest(digest);
     const path = this.#pathOf(digest);
     const leaving = join(this.#directory, "incoming", `${digest}.${++this.#received}`);

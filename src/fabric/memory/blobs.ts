@@ -83,10 +83,7 @@ class MemoryBlobs implements Blobs {
     }
   }
 
-  async removeUnused(
-    digest: string,
-    before: Timestamp,
-  ): Promise<Result<number | null, BlobError>> {
+  async removeUnused(digest: string, before: Timestamp): Promise<Result<number | null, BlobError>> {
     assertDigest(digest);
     const bytes = this.#blobs.get(digest);
     if (bytes === undefined || (this.#askedAt.get(digest) ?? 0) >= before) return ok(null);

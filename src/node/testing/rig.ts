@@ -69,7 +69,8 @@ export interface Cloud {
 export type Records = Pick<Cloud, "ledger" | "blobs">;
 
 export function memoryRecords(): Records {
-  return { ledger: createMemoryLedger({ clock: systemClock }), blobs: createMemoryBlobs({ clock: systemClock }) };
+  const clock = systemClock;
+  return { ledger: createMemoryLedger({ clock }), blobs: createMemoryBlobs({ clock }) };
 }
 
 /** Folders of a new cloud, gone after the test. */

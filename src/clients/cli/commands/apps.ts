@@ -162,6 +162,7 @@ async function statusAction(session: Session): ActionOutcome {
   const status = await client.value.status();
   if (!status.ok) return session.refusal(status.error);
   const { version, domain, httpPort, httpsPort, nodes, apps, instances } = status.value;
+  const { releasesKept, collected } = status.value;
   const { printer } = session;
   if (session.asJson) {
     printer.json({ ...status.value, apiUrl: client.value.endpoint.apiUrl });
@@ -171,6 +172,10 @@ async function statusAction(session: Session): ActionOutcome {
   printer.line(`lode ${version} at ${client.value.endpoint.apiUrl}`);
   printer.line(`apps at http://APP.${domain}:${httpPort}${https}`);
   printer.line(`${counted(apps, "app")}, ${counted(instances, "instance")}`);
+  printer.line(
+    `each app keeps ${counted(releasesKept, "earlier release")}; collected since the start: ` +
+      `${counted(collected.blobs, "file")}, ${formatBytes(collected.bytes)}`,
+  );
   printer.table(
     ["node", "state", "cores", "memory", "instances"],
     nodes.map((node) => [

@@ -33,6 +33,8 @@ async function releasesAction(session: Session, args: readonly string[]): Action
         row.reason ?? "",
       ]),
     );
+    const oldest = releases.value.at(-1)?.release.number ?? 1;
+    if (oldest > 1) session.printer.line(`older than v${oldest}: no longer kept`);
   }
   return done;
 }
