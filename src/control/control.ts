@@ -61,7 +61,7 @@ export function createControl(options: ControlOptions): Control {
     onProblem,
   });
   const collector = new Collector({
-    ...{ ledger, blobs, clock, onProblem },
+    ...{ ledger, blobs, wire, clock, onProblem },
     isLeading: () => engine.isLeading,
     onCollected: options.onNotice ?? (() => {}),
   });

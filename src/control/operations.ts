@@ -13,6 +13,7 @@ import type {
 } from "../model/names.ts";
 import type { Deployment, Manifest, Recognition, Release } from "../model/release.ts";
 import type { CostClass, DeploymentEvent, ExecInput, ExecOutput, LogLine } from "../model/wire.ts";
+import type { Collected } from "./collect/collector.ts";
 
 /** The closed set of refusals and failures of every operation. */
 export type OperationErrorCode =
@@ -129,8 +130,8 @@ export interface CloudStatus {
   readonly instances: number;
   /** Earlier releases kept of each app to roll back to. */
   readonly releasesKept: number;
-  /** Files that no release needed any more, since lode started. */
-  readonly collected: { readonly blobs: number; readonly bytes: number };
+  /** What no release needed any more, since lode started: files, and folders on the nodes. */
+  readonly collected: Collected;
 }
 
 /** Metrics of one name, in the terms of Prometheus. */

@@ -13,6 +13,8 @@ export const subjects = {
   nodeReport: (node: NodeName) => `node.${node}.report`,
   /** req: StatusesRequest → StatusesReply. */
   nodeStatuses: (node: NodeName) => `node.${node}.statuses`,
+  /** NodeCollected. */
+  nodeCollected: (node: NodeName | "*") => `node.${node}.collected`,
   /** req: WakeRequest → WakeReply. Concurrent wakes of one instance share one start. */
   nodeWake: (node: NodeName | "*") => `node.${node}.wake`,
   /** req: SleepRequest → SleepReply. */
@@ -55,6 +57,13 @@ export const subjects = {
   /** null: the gateway that learns publishes all it knows. */
   costsWanted: "costs.wanted",
 } as const;
+
+/** Folders of files and layers that no release needed any more, now removed. */
+export type NodeCollected = {
+  readonly trees: number;
+  /** Given back by the node's disk. */
+  readonly bytes: number;
+};
 
 export interface ReportRequest {
   /** Instances to be named though they sleep. */

@@ -6,9 +6,9 @@ import type { Json } from "../base/json.ts";
 import { systemRandom } from "../fabric/system.ts";
 import { keys } from "../model/keys.ts";
 import { defaultLimits } from "../model/limits.ts";
-import { defaultProject, type ProcessType } from "../model/names.ts";
+import { defaultProject, type InstanceId, type ProcessType } from "../model/names.ts";
 import type { BuildStep } from "../model/release.ts";
-import { type ExecOutput, type ExecRequest, subjects } from "../model/wire.ts";
+import { type ExecOutput, type ExecRequest, type NodeCollected, subjects } from "../model/wire.ts";
 import { dataPaths, nodePaths } from "./paths.ts";
 
 import {
@@ -24,6 +24,8 @@ import {
   node,
   nodeServer,
   phaseOf,
+  put,
+  putManifest,
   reach,
   report,
   startCloud,
@@ -518,4 +520,75 @@ test("what no app and no release needs any more goes", async () => {
   await until("strays are gone", () => !existsSync(stray) && !existsSync(partial));
   expect(kept()).toEqual(wanted);
   expect((await phaseOf(cloud, assignment))?.state).toBe("running");
+});
+
+test("trees and layers go with their release, unless something here still uses them", async () => {
+  const cloud = await startCloud({ leftoversMs: 200 });
+  const { paths, ledger } = cloud;
+  const told: NodeCollected[] = [];
+  cloud.wire.subscribe(subjects.nodeCollected("*"), ({ payload }) => {
+    told.push(payload as unknown as NodeCollected);
+  });
+  const cacheKey = createHash("sha256").update("leftover").digest("hex");
+  const first = await deploy(
+    cloud,
+    "grows",
+    { "app.ts": helloFetch, "package.json": "{}" },
+    {
+      ...fetchApp,
+      build: [
+        {
+          ...{ produces: "dependencies", inputs: ["package.json"], output: "node_modules" },
+          commands: ["mkdir node_modules", "head -c 100000 /dev/zero > node_modules/layer"],
+          cacheKey,
+        },
+      ],
+    },
+  );
+  const { project, app, uidOffset } = first;
+  const running = await reach(cloud, first, "running");
+  const key = keys.release(project, app, 1);
+  const old = JSON.parse(must(await ledger.get(key))?.value ?? "");
+  const manifest = await putManifest(cloud, { "app.ts": `${helloFetch}// two\n` });
+  const config = { ...old.config, build: [] };
+  await put(cloud, keys.release(project, app, 2), { ...old, number: 2, manifest, config });
+  const second = { ...first, instance: `i${systemRandom.token(11)}` as InstanceId, release: 2 };
+  await assign(cloud, second);
+  await reach(cloud, second, "running");
+  const layer = join(nodePaths.layers(paths), cacheKey);
+  const trees = () => readdirSync(nodePaths.releasesOf(paths, uidOffset)).sort();
+  const both = [old.manifest as string, manifest as string].sort();
+  expect(trees()).toEqual(both);
+  const alone = session(cloud, {
+    ...{ project, app, uidOffset },
+    target: { kind: "oneOff", release: 1 },
+    argv: ["sh", "-c", "cat; wc -c < node_modules/layer; cat app.ts"],
+    terminal: null,
+  });
+  await alone.start();
+  // Its record goes while an instance and a one-off program use it.
+  must(await ledger.transact({ conditions: [], writes: [{ kind: "delete", key }] }));
+  const rounds = async () => {
+    const record = { project, name: app, uidOffset };
+    await put(cloud, keys.app(project, app), record);
+    await Bun.sleep(1500);
+  };
+  await rounds();
+  expect(trees()).toEqual(both);
+  expect(existsSync(layer)).toBe(true);
+  expect(await get(running.endpoint)).toStartWith("hello from grows");
+  await unassign(cloud, first);
+  await until("it has ended", async () => (await phaseOf(cloud, first)) === null);
+  await rounds();
+  expect(trees()).toEqual(both);
+  expect(told).toEqual([]);
+  alone.send({ kind: "eof" });
+  expect(await alone.code).toBe(0);
+  expect(alone.output.stdout).toBe(`100000\n${helloFetch}`);
+  await rounds();
+  expect(trees()).toEqual([manifest]);
+  expect(existsSync(layer)).toBe(false);
+  expect(told.reduce((sum, each) => sum + each.trees, 0)).toBe(2);
+  expect(told.reduce((sum, each) => sum + each.bytes, 0)).toBeGreaterThan(100_000);
+  expect((await phaseOf(cloud, second))?.state).toBe("running");
 });

@@ -1,20 +1,15 @@
-import { readdir } from "node:fs/promises";
 import type { Clock } from "../base/time.ts";
 import type { Change, Entry } from "../fabric/ledger.ts";
 import type { App } from "../model/app.ts";
 import { appKey, keys } from "../model/keys.ts";
 import type { AppName, ProjectName } from "../model/names.ts";
-import { isPartial, type Layout } from "./drivers/layout.ts";
+import type { Layout } from "./drivers/layout.ts";
 import { removeTree } from "./drivers/tree.ts";
 import type { Follower } from "./follow.ts";
+import { type Leftovers, namesIn, Turns } from "./leftovers.ts";
 import type { AppLogs } from "./logs/app-logs.ts";
 import { type CloudPaths, nodePaths } from "./paths.ts";
-import type { Releases } from "./releases.ts";
 import { removeSubvolume } from "./volume/subvolumes.ts";
-
-/** Folders looked at in one turn, and the time until the next: a few per cent of a core. */
-const turnSteps = 100;
-const turnPauseMs = 50;
 
 /** Removes what this node keeps of an app, once the app and its last instance are gone. */
 export class AppData implements Follower {
@@ -22,7 +17,7 @@ export class AppData implements Follower {
   readonly #clock: Clock;
   readonly #layout: Layout;
   readonly #logs: AppLogs;
-  readonly #releases: Releases;
+  readonly #leftovers: Leftovers;
   readonly #inUse: (project: ProjectName, app: AppName) => boolean;
   /** `project/app` → uid offset. */
   #apps = new Map<string, number>();
@@ -36,14 +31,14 @@ export class AppData implements Follower {
     clock: Clock,
     layout: Layout,
     logs: AppLogs,
-    releases: Releases,
+    leftovers: Leftovers,
     inUse: (project: ProjectName, app: AppName) => boolean,
   ) {
     this.#paths = paths;
     this.#clock = clock;
     this.#layout = layout;
     this.#logs = logs;
-    this.#releases = releases;
+    this.#leftovers = leftovers;
     this.#inUse = inUse;
   }
 
@@ -63,11 +58,19 @@ export class AppData implements Follower {
   }
 
   change(change: Change): void {
-    if (change.kind === "put") return this.#put(change.entry);
+    if (change.kind === "put") {
+      this.#leftovers.changed();
+      return this.#put(change.entry);
+    }
     const key = change.key.slice(keys.apps.length);
     const offset = this.#apps.get(key);
     this.#apps.delete(key);
     if (offset !== undefined) this.#remove(key, offset);
+  }
+
+  offsetOf(project: ProjectName, app: AppName): number | null {
+    const key = appKey(project, app);
+    return this.#apps.get(key) ?? this.#removed.get(key) ?? null;
   }
 
   /** An instance is gone: perhaps it was the last of a removed app. */
@@ -89,7 +92,6 @@ export class AppData implements Follower {
       return;
     }
     this.#removed.delete(key);
-    this.#releases.forget(project, app);
     void this.#layout.forget(offset);
     // A new app may have the name already: its data is not the old one's.
     if (this.#apps.has(key)) return;
@@ -112,53 +114,6 @@ export class AppData implements Follower {
         }
       }
     }
-    await this.#removeUnused(turns);
-  }
-
-  /** Trees and layers that no release needs any more. */
-  async #removeUnused(turns: Turns): Promise<void> {
-    const root = nodePaths.releases(this.#paths);
-    // Looked at before the releases, so that what a new one lays out meanwhile is not in it.
-    const unneeded = new Map<string, string>();
-    for (const offset of await namesIn(root)) {
-      await turns.next();
-      for (const tree of await namesIn(`${root}/${offset}`)) {
-        if (!isPartial(tree)) unneeded.set(`${offset}/${tree}`, `${root}/${offset}/${tree}`);
-      }
-    }
-    const layers = nodePaths.layers(this.#paths);
-    for (const layer of await namesIn(layers)) unneeded.set(layer, `${layers}/${layer}`);
-    const looked = await this.#releases.each(this.#clock, ({ project, app, manifest, config }) => {
-      unneeded.delete(`${this.#apps.get(appKey(project, app))}/${manifest}`);
-      for (const { cacheKey } of config.build) unneeded.delete(cacheKey);
-    });
-    if (!looked.ok) return;
-    for (const path of unneeded.values()) await removeTree(path);
-  }
-}
-
-/** Long work in the background goes on only so long before it lets others have their turn. */
-class Turns {
-  readonly #clock: Clock;
-  #left = turnSteps;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  async next(): Promise<void> {
-    this.#left -= 1;
-    if (this.#left > 0) return;
-    this.#left = turnSteps;
-    await new Promise<void>((resolve) => this.#clock.after(turnPauseMs, resolve));
-  }
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    const entries = await readdir(folder, { withFileTypes: true });
-    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-  } catch {
-    return [];
+    await this.#leftovers.collect();
   }
 }

@@ -17,9 +17,10 @@ import { type Builder, createBuilder } from "./drivers/build.ts";
 import { createLayout } from "./drivers/layout.ts";
 import { createProcessDriver, type ProcessDriver } from "./drivers/process.ts";
 import type { HostTools } from "./drivers/specification.ts";
-import { createGateways, type Gateways } from "./gateways.ts";
+import { createGateways } from "./gateways.ts";
 import type { Instance, InstanceContext } from "./instance.ts";
 import { createInstanceFiles, type InstanceFiles } from "./instance-files.ts";
+import { Leftovers } from "./leftovers.ts";
 import type { ExitWatcher } from "./linux/processes.ts";
 import { type AppLogs, createAppLogs } from "./logs/app-logs.ts";
 import type { Network } from "./network/network.ts";
@@ -55,6 +56,8 @@ export interface AgentOptions {
   readonly graceMs?: number;
   /** Sandboxes made ahead for apps that sleep, at most. */
   readonly readyMax: number;
+  /** How long after a change of an app its leftovers are looked for; 10 min unless given. */
+  readonly leftoversMs?: number;
   /** How long an instance sleeps before nothing of it is kept in memory; 30 s unless given. */
   readonly bedMs?: number;
 }
@@ -120,7 +123,11 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     (id) => files.sleeper(id)?.status ?? null,
     (id) => instances.get(id)?.totals() ?? null,
   );
-  const appData = new AppData(paths, clock, layout, logs, releases, (project, app) =>
+  const leftovers: Leftovers = new Leftovers({
+    ...{ ...options, releases, preparation, instances },
+    offsetOf: (project, app) => appData.offsetOf(project, app),
+  });
+  const appData = new AppData(paths, clock, layout, logs, leftovers, (project, app) =>
     [...instances.values()].some(
       ({ assignment }) => assignment.project === project && assignment.app === app,
     ),
@@ -154,7 +161,9 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   return {
     ...{ context, files, processes, builder, logs, appData, reports, sampler, sessions },
     removeStrayFiles: (known) => removeStrayFiles(paths, known),
-    close: () => closeAll(reports, sampler, gateways, logs),
+    close: () => {
+      for (const part of [leftovers, reports, sampler, gateways, logs]) part.close();
+    },
   };
 }
 
@@ -166,16 +175,11 @@ async function prepareFor(
 ): Promise<Result<PreparedRelease, string>> {
   const release = await releases.get(project, app, number);
   if (!release.ok) return release;
+  const leave = preparation.pin(release.value, uidOffset);
   const prepared = await preparation.prepare(release.value, uidOffset, () => {});
-  if (!prepared.ok) return err(prepared.error.reason);
-  return ok({ release: release.value, prepared: prepared.value });
-}
-
-function closeAll(reports: Reports, sampler: Sampler, gateways: Gateways, logs: AppLogs): void {
-  reports.close();
-  sampler.close();
-  gateways.close();
-  logs.close();
+  if (prepared.ok) return ok({ release: release.value, prepared: prepared.value, leave });
+  leave();
+  return err(prepared.error.reason);
 }
 
 function removeStrayFiles(paths: CloudPaths, known: (id: InstanceId) => boolean): void {

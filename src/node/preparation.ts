@@ -17,6 +17,12 @@ interface UnderWay {
   building: boolean;
 }
 
+/** A release whose tree and layers must stay on this node. */
+export interface Pinned {
+  readonly release: Release;
+  readonly uidOffset: number;
+}
+
 /** Makes releases ready on this node; all instances of one share the work and its progress. */
 export class Preparation {
   readonly #layout: Layout;
@@ -25,6 +31,7 @@ export class Preparation {
   readonly #clock: Clock;
   readonly #uidBase: number;
   readonly #underWay = new Map<string, UnderWay>();
+  readonly #pinned = new Set<Pinned>();
 
   constructor(layout: Layout, builder: Builder, wire: Wire, clock: Clock, uidBase: number) {
     this.#layout = layout;
@@ -34,8 +41,29 @@ export class Preparation {
     this.#uidBase = uidBase;
   }
 
+  /** What must stay though no instance uses it. */
+  get pinned(): Iterable<Pinned> {
+    return this.#pinned;
+  }
+
+  /** The release's files stay until the returned function is called. */
+  pin(release: Release, uidOffset: number): () => void {
+    const pinned = { release, uidOffset };
+    this.#pinned.add(pinned);
+    return () => this.#pinned.delete(pinned);
+  }
+
   /** Calls `building` when a layer has to be built. */
   async prepare(
+    release: Release,
+    uidOffset: number,
+    building: () => void,
+  ): Promise<Result<Prepared, PrepareFailure>> {
+    const unpin = this.pin(release, uidOffset);
+    return this.#prepare(release, uidOffset, building).finally(unpin);
+  }
+
+  async #prepare(
     release: Release,
     uidOffset: number,
     building: () => void,

@@ -44,8 +44,21 @@ export class Releases {
     }
   }
 
-  forget(project: ProjectName, app: AppName): void {
-    const prefix = keys.releasesOf(project, app);
-    for (const key of this.#known.keys()) if (key.startsWith(prefix)) this.#known.delete(key);
+  /** One that was read and is remembered. */
+  known(project: ProjectName, app: AppName, number: number): Release | null {
+    return this.#known.get(keys.release(project, app, number)) ?? null;
+  }
+
+  /** Forgets all others. */
+  keep(
+    wanted: Iterable<{
+      readonly project: ProjectName;
+      readonly app: AppName;
+      readonly release: number;
+    }>,
+  ): void {
+    const kept = new Set<string>();
+    for (const { project, app, release } of wanted) kept.add(keys.release(project, app, release));
+    for (const key of this.#known.keys()) if (!kept.has(key)) this.#known.delete(key);
   }
 }

@@ -1,10 +1,16 @@
+import { formatBytes } from "../base/units.ts";
 import type { Wire } from "../fabric/wire.ts";
 import { describeCause } from "../model/exit-cause.ts";
 import type { InstancePhase, InstanceStatus } from "../model/instance.ts";
 import { appKey } from "../model/keys.ts";
 import { defaultProject } from "../model/names.ts";
 import { releaseName } from "../model/release.ts";
-import { type DeploymentEvent, type NodeChange, subjects } from "../model/wire.ts";
+import {
+  type DeploymentEvent,
+  type NodeChange,
+  type NodeCollected,
+  subjects,
+} from "../model/wire.ts";
 
 /**
  * Prints one line for every event an operator would want to read as it happens: what starts,
@@ -32,8 +38,15 @@ export function printEvents(wire: Wire, say: (line: string) => void): { cancel()
     const reason = event.reason === null ? "" : `: ${event.reason}`;
     say(`${name} ${event.state}${reason} (${Math.round(event.durationMs.total)} ms)`);
   });
+  const collected = wire.subscribe(subjects.nodeCollected("*"), ({ subject, payload }) => {
+    const { trees, bytes } = payload as unknown as NodeCollected;
+    const folders = trees === 1 ? "1 folder" : `${trees} folders`;
+    const [, node] = subject.split(".");
+    say(`${node} removed ${folders} (${formatBytes(bytes)}) that no release needs`);
+  });
   return {
     cancel() {
+      collected.cancel();
       statuses.cancel();
       progress.cancel();
     },

@@ -18,6 +18,7 @@ import {
   uploadAll,
 } from "./client/upload.ts";
 import type * as schemas from "./schemas.ts";
+import type { statusSchema } from "./statusSchema.ts";
 import type * as tokens from "./tokenSchemas.ts";
 import type { topFrameSchema } from "./topSchema.ts";
 
@@ -37,7 +38,7 @@ export type DeploymentEvent = z.infer<typeof schemas.deploymentEventSchema>;
 export type Costs = z.infer<typeof schemas.costsSchema>;
 export type LogLine = z.infer<typeof schemas.logLineSchema>;
 export type TopFrame = z.infer<typeof topFrameSchema>;
-export type Status = z.infer<typeof schemas.statusSchema>;
+export type Status = z.infer<typeof statusSchema>;
 export type Certificate = z.infer<typeof schemas.certificateSchema>;
 export type CertificateSet = z.infer<typeof schemas.certificateSetSchema>;
 export type Token = z.infer<typeof tokens.tokenSchema>;

@@ -279,7 +279,7 @@ export function createDouble(clock: Clock): Double {
         },
       ];
       const ports = { httpPort: 8080, httpsPort: null };
-      const collected = { blobs: 0, bytes: 0 };
+      const collected = { blobs: 0, blobBytes: 0, trees: 0, treeBytes: 0 };
       const counts = { apps: apps.size, instances: apps.size, releasesKept: 10, collected };
       return ok({ version: "0.1.0", domain: "localhost", ...ports, nodes, ...counts });
     },

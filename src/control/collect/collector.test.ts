@@ -7,6 +7,7 @@ import type { Blobs } from "../../fabric/blobs.ts";
 import type { Ledger } from "../../fabric/ledger.ts";
 import { createMemoryBlobs } from "../../fabric/memory/blobs.ts";
 import { createMemoryLedger } from "../../fabric/memory/ledger.ts";
+import { createMemoryWire } from "../../fabric/memory/wire.ts";
 import { keys } from "../../model/keys.ts";
 import type { AppName, ProjectName } from "../../model/names.ts";
 import { blobSpareMs, Collector } from "./collector.ts";
@@ -76,7 +77,7 @@ test("old releases go with their files, the kept ones can be rolled back to", as
   const status = must(await operations.status());
   // Of v1 and v2 the file of their own, and the manifest.
   expect(status).toMatchObject({ releasesKept: 2, collected: { blobs: 4 } });
-  expect(status.collected.bytes).toBeGreaterThan(100);
+  expect(status.collected.blobBytes).toBeGreaterThan(100);
   must(await operations.rollback(ref, 3, actor));
   await world.until("v6 serves", async () => must(await operations.getApp(ref)).serving === 6);
   expect(world.problems).toEqual([]);
@@ -232,6 +233,7 @@ test.each([1, 2, 3, 4, 5, 6])(
     const clock = new VirtualClock();
     const random = seededRandom(seed);
     const writers = new Writers(random, clock);
+    const wire = createMemoryWire({ clock });
     const problems: string[] = [];
     let collected = 0;
     // Each step of the store takes its time, so that the writers come in between.
@@ -260,7 +262,7 @@ test.each([1, 2, 3, 4, 5, 6])(
             return writers.blobs.removeUnused(digest, before);
           },
         },
-        clock,
+        ...{ clock, wire },
         isLeading: () => true,
         onCollected: () => {},
         onProblem: (message) => problems.push(message),

@@ -3,8 +3,10 @@ import type { Clock, Timer, Timestamp } from "../../base/time.ts";
 import { formatBytes } from "../../base/units.ts";
 import type { Blobs } from "../../fabric/blobs.ts";
 import type { Ledger } from "../../fabric/ledger.ts";
+import type { Subscription, Wire } from "../../fabric/wire.ts";
 import { keys } from "../../model/keys.ts";
 import { type Release, releaseName } from "../../model/release.ts";
+import { type NodeCollected, subjects } from "../../model/wire.ts";
 import { DigestFilter } from "./digest-filter.ts";
 
 /**
@@ -27,12 +29,16 @@ const overtaken = "another control leads now, or this one ends";
 /** Since this control began. */
 export interface Collected {
   readonly blobs: number;
-  readonly bytes: number;
+  readonly blobBytes: number;
+  /** Release trees and layers, removed by the nodes. */
+  readonly trees: number;
+  readonly treeBytes: number;
 }
 
 export interface CollectorOptions {
   readonly ledger: Ledger;
   readonly blobs: Blobs;
+  readonly wire: Wire;
   readonly clock: Clock;
   /** Only one replica needs to do it; two would do no harm. */
   readonly isLeading: () => boolean;
@@ -62,7 +68,8 @@ export class Collector {
   #stepsLeft = stepsPerTurn;
   #isRunning = false;
   #isClosed = false;
-  #collected: Collected = { blobs: 0, bytes: 0 };
+  #collected: Collected = { blobs: 0, blobBytes: 0, trees: 0, treeBytes: 0 };
+  #nodes: Subscription | null = null;
 
   constructor(options: CollectorOptions) {
     this.#options = options;
@@ -74,12 +81,22 @@ export class Collector {
   }
 
   start(): void {
+    this.#nodes = this.#options.wire.subscribe(subjects.nodeCollected("*"), ({ payload }) => {
+      const { trees, bytes } = payload as unknown as NodeCollected;
+      const before = this.#collected;
+      this.#collected = {
+        ...before,
+        trees: before.trees + trees,
+        treeBytes: before.treeBytes + bytes,
+      };
+    });
     this.#timer = this.#options.clock.after(firstRoundMs, () => this.#tick());
   }
 
   close(): void {
     this.#isClosed = true;
     this.#timer?.cancel();
+    this.#nodes?.cancel();
   }
 
   /** A release was recorded or retired, or a blob came. */
@@ -104,7 +121,7 @@ export class Collector {
     );
     this.#isRunning = false;
     const blobs = this.#collected.blobs - before.blobs;
-    const bytes = this.#collected.bytes - before.bytes;
+    const bytes = this.#collected.blobBytes - before.blobBytes;
     if (blobs > 0) {
       const files = blobs === 1 ? "1 file" : `${blobs} files`;
       onCollected(`collected ${files} (${formatBytes(bytes)}) that no release needs`);
@@ -133,8 +150,9 @@ export class Collector {
       const removed = await blobs.removeUnused(digest, before);
       if (!removed.ok) return err(removed.error.message);
       if (removed.value === null) continue;
-      const { blobs: number, bytes } = this.#collected;
-      this.#collected = { blobs: number + 1, bytes: bytes + removed.value };
+      const total = this.#collected;
+      const blobBytes = total.blobBytes + removed.value;
+      this.#collected = { ...total, blobs: total.blobs + 1, blobBytes };
     }
     return ok(undefined);
   }

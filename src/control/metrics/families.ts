@@ -61,12 +61,22 @@ export function metricFamilies(meters: Meters, present: Present): readonly Metri
   ];
 }
 
-function collectedFamilies({ blobs, bytes }: Collected): readonly MetricFamily[] {
-  const counter = (name: string, help: string, value: number) =>
-    family("counter", name, help, [{ suffix: "", labels: {}, value }]);
+function collectedFamilies(collected: Collected): readonly MetricFamily[] {
+  const counter = (name: string, help: string, blobs: number, trees: number) =>
+    family("counter", name, help, [
+      { suffix: "", labels: { what: "blobs" }, value: blobs },
+      { suffix: "", labels: { what: "trees" }, value: trees },
+    ]);
+  const { blobs, blobBytes, trees, treeBytes } = collected;
+  const what = "that no release needed any more: blobs, and release trees and layers";
   return [
-    counter("lode_collected_blobs_total", "Files removed that no release needed.", blobs),
-    counter("lode_collected_bytes_total", "Size of the files removed.", bytes),
+    counter("lode_collected_total", `Removed ${what}.`, blobs, trees),
+    counter(
+      "lode_collected_bytes_total",
+      `Size of what was removed ${what}.`,
+      blobBytes,
+      treeBytes,
+    ),
   ];
 }
 

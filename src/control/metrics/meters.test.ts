@@ -41,7 +41,7 @@ function rig() {
       statuses: readonly (readonly [string, InstanceStatus])[] = [],
       costsOf: (app: string) => AppCosts | null = () => null,
     ) => {
-      const collected = { blobs: 0, bytes: 0 };
+      const collected = { blobs: 0, blobBytes: 0, trees: 0, treeBytes: 0 };
       const present = { version: "1", apps: 2, collected, asleep: 0 };
       return metricFamilies(meters, { ...present, statuses, costsOf });
     },

@@ -41,7 +41,7 @@ export interface SessionsDependencies extends SessionDependencies {
   openSecret(sealed: string): string;
   /** The running process, kept awake until `leave`. */
   visit(instance: InstanceId): Visit | null;
-  /** A release with its files, laid out and built. */
+  /** A release with its files, laid out and built, which stay until `leave`. */
   prepare(request: ExecRequest, number: number): Promise<Result<PreparedRelease, string>>;
 }
 
@@ -53,6 +53,8 @@ export interface Visit {
 export interface PreparedRelease {
   readonly release: Release;
   readonly prepared: Prepared;
+  /** Its files are needed no longer. */
+  leave(): void;
 }
 
 export interface Sessions {
@@ -117,7 +119,7 @@ class NodeSessions implements Sessions {
     const prepared = await this.#dependencies.prepare(request, request.target.release);
     if (!prepared.ok) return prepared;
     const start = (io: Io) => this.#startOneOff(request, prepared.value, io);
-    return ok({ start, leave: () => {} });
+    return ok({ start, leave: prepared.value.leave });
   }
 
   async #startInside(

@@ -123,12 +123,13 @@ export async function openHost(paths: CloudPaths) {
 export interface AgentSettings {
   readonly bedMs?: number;
   readonly readyMax?: number;
+  readonly leftoversMs?: number;
 }
 
 export function openAgent(
   cloud: Omit<Cloud, "agent" | "cgroups" | "restart">,
   { cgroups, network, sandbox, exits }: Awaited<ReturnType<typeof openHost>>,
-  { bedMs = 30_000, readyMax = 4 }: AgentSettings = {},
+  { bedMs = 30_000, readyMax = 4, leftoversMs = 600_000 }: AgentSettings = {},
 ): Agent {
   const { paths, ledger, wire, blobs, uidBase } = cloud;
   return createAgent({
@@ -139,7 +140,7 @@ export function openAgent(
     gateways: () => cloud.gateways,
     graceMs: 2000,
     readyMax,
-    bedMs,
+    ...{ bedMs, leftoversMs },
   });
 }
 

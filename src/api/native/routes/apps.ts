@@ -11,11 +11,11 @@ import {
   pageQuery,
   scaleRequestSchema,
   secretNamesSchema,
-  statusSchema,
   variableChangesSchema,
   variablesChangedSchema,
 } from "../schemas.ts";
 import type { Services } from "../services.ts";
+import { statusSchema } from "../statusSchema.ts";
 import { appPath, appRef, inProject, noBody, nothing, ofApp, pageRequest } from "./common.ts";
 
 /** Apps: what they are, what they run with, how much of it. */

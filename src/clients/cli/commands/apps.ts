@@ -174,7 +174,8 @@ async function statusAction(session: Session): ActionOutcome {
   printer.line(`${counted(apps, "app")}, ${counted(instances, "instance")}`);
   printer.line(
     `each app keeps ${counted(releasesKept, "earlier release")}; collected since the start: ` +
-      `${counted(collected.blobs, "file")}, ${formatBytes(collected.bytes)}`,
+      `${counted(collected.blobs, "file")}, ${counted(collected.trees, "folder")}, ` +
+      formatBytes(collected.blobBytes + collected.treeBytes),
   );
   printer.table(
     ["node", "state", "cores", "memory", "instances"],
