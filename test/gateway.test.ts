@@ -39,13 +39,13 @@ async function certificate(name: string, host: string): Promise<[string, string]
   return [chain, key];
 }
 
-/** The common name that the gateway shows to a client asking for `host`; null: no handshake. */
-function shownTo(host: string): Promise<string | null> {
+/** The common name shown to a client that asks for `host`, if any; null: no handshake. */
+function shownTo(host: string | undefined): Promise<string | null> {
   return new Promise((settle) => {
     const socket = connect({
       port: cloud.httpsPort,
       host: "127.0.0.1",
-      servername: host,
+      ...(host === undefined ? {} : { servername: host }),
       rejectUnauthorized: false,
     });
     socket.on("secureConnect", () => {
@@ -80,6 +80,10 @@ describe("hosts and TLS", () => {
     await cloud.ok(["certs", "set", "shop", "--cert", nextChain, "--key", nextKey]);
     await until("the new one is shown", async () => {
       return (await shownTo("shop.example.test")) === "second";
+    });
+    // Who names no server gets the first by name.
+    await until("it is shown without a name", async () => {
+      return (await shownTo(undefined)) === "second";
     });
     expect(cloud.gatewayPids()).toEqual(gateways);
     const over = await run([

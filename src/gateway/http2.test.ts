@@ -297,18 +297,76 @@ describe("TLS", () => {
     });
   }
 
+  async function untilShown(host: string | undefined, name: string | null): Promise<void> {
+    let shown = await shownTo(host);
+    for (let attempt = 0; shown !== name && attempt < 500; attempt += 1) {
+      await Bun.sleep(5);
+      shown = await shownTo(host);
+    }
+    expect(shown).toBe(name);
+  }
+
+  /** A connection by HTTP/1.1 that names `server`, for one request after the other. */
+  async function openTls(server: string | undefined) {
+    const socket = tls.connect({
+      ...{ port: rig.tlsPort, host: "127.0.0.1", rejectUnauthorized: false },
+      ...(server === undefined ? {} : { servername: server }),
+    });
+    await new Promise((settle, fail) => socket.on("secureConnect", settle).on("error", fail));
+    return {
+      async status(host: string): Promise<number> {
+        const answer = new Promise<string>((settle) => {
+          socket.once("data", (chunk: Buffer) => settle(chunk.toString("latin1")));
+        });
+        socket.write(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+        return Number((await answer).slice(9, 12));
+      },
+      close: () => socket.destroy(),
+    };
+  }
+
   test("the certificate is chosen by name, wildcards too, and changes live", async () => {
     expect(await shownTo("a.test")).toBe("first");
     expect(await shownTo("X.wild.test")).toBe("wild");
-    expect(await shownTo("y.x.wild.test")).toBe(null);
-    expect(await shownTo("b.test")).toBe(null);
-    expect(await shownTo(undefined)).toBe(null);
     rig.setCertificates([first, certificate("second", ["b.test"])]);
-    await eventually(() => true);
-    await Bun.sleep(20);
-    expect(await shownTo("b.test")).toBe("second");
+    await untilShown("b.test", "second");
     expect(await shownTo("a.test")).toBe("first");
-    expect(await shownTo("x.wild.test")).toBe(null);
+    expect(await shownTo("x.wild.test")).toBe("first");
+  });
+
+  test("who names no server, or an unknown one, gets the first certificate, live too", async () => {
+    const second = certificate("second", ["b.test"]);
+    rig.setCertificates([first, second]);
+    await untilShown(undefined, "first");
+    expect(await shownTo("nobody.test")).toBe("first");
+    const kept = await openTls("a.test");
+    expect(await kept.status("a.test")).toBe(200);
+    rig.setCertificates([]);
+    await untilShown(undefined, null);
+    expect(await shownTo("a.test")).toBe(null);
+    rig.setCertificates([second, first]);
+    await untilShown(undefined, "second");
+    expect(await shownTo("nobody.test")).toBe("second");
+    expect(await shownTo("a.test")).toBe("first");
+    // A connection that was there before is none of this.
+    expect(await kept.status("a.test")).toBe(200);
+    kept.close();
+    const nameless = await openTls(undefined);
+    expect(await nameless.status("a.test")).toBe(421);
+    expect(await nameless.status("nobody.test")).toBe(421);
+    nameless.close();
+    rig.setCertificates([first, certificate("broken", ["c.test"])]);
+    await untilShown(undefined, "first");
+    const again = await openTls(undefined);
+    expect(await again.status("a.test")).toBe(200);
+    again.close();
+    const unusable = { ...second, privateKey: "no key" };
+    rig.setCertificates([unusable, first]);
+    await eventually(() => rig.problems.length > 0);
+    expect(rig.problems.splice(0)).toEqual([
+      expect.stringContaining("cannot use the certificate for b.test"),
+    ]);
+    expect(await shownTo(undefined)).toBe("first");
   });
 
   test("HTTP/1.1 over TLS, many requests, and a large upload", async () => {

@@ -129,10 +129,15 @@ export class RoutePublisher {
   }
 
   setCertificates(snapshot: Snapshot): void {
-    this.#certificates = [...snapshot.certificates.values()].map(({ value }) => ({
-      hosts: value.hosts,
-      certificateChain: value.certificateChain,
-      privateKey: this.#unseal(value.privateKey),
+    const records = [...snapshot.certificates.values()].map(({ value }) => value);
+    const rank = ({ hosts }: { readonly hosts: readonly string[] }): number =>
+      hosts.includes(`*.${this.#domain}`) ? 0 : hosts.includes(this.#domain) ? 1 : 2;
+    // The first is for clients that name no server.
+    records.sort((one, other) => rank(one) - rank(other) || (one.name < other.name ? -1 : 1));
+    this.#certificates = records.map(({ hosts, certificateChain, privateKey }) => ({
+      hosts,
+      certificateChain,
+      privateKey: this.#unseal(privateKey),
     }));
     this.#publish({}, this.#certificates);
   }

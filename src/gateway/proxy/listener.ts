@@ -3,6 +3,7 @@ import type { Timestamp } from "../../base/time.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
 import type { Router } from "../routing/router.ts";
 import type { CertificateStore } from "../tls/certificates.ts";
+import { duplicate } from "../tls/descriptors.ts";
 import { Http1Client } from "./client-http1.ts";
 import { Http2Front, type Http2Session } from "./client-http2.ts";
 
@@ -61,9 +62,10 @@ class Handshake implements Receiver, Deadlined {
 interface ListenOptions {
   readonly fd: number;
   readonly allowHalfOpen: boolean;
-  readonly tls?: { readonly ALPNProtocols: Buffer };
+  /** `key` and `cert` are shown when no server name comes, or none that `serverName` knows. */
+  readonly tls?: { readonly ALPNProtocols: Buffer; readonly key?: string; readonly cert?: string };
   readonly socket: SocketHandler<Receiver> & {
-    /** The answer is a native secure context; undefined ends the handshake with an alert. */
+    /** The answer is a native secure context; not called when the client names no server. */
     serverName?(server: unknown, name: string): object | undefined;
   };
 }
@@ -75,7 +77,9 @@ export class Listeners {
   private readonly context: GatewayContext;
   private readonly router: Router;
   private readonly certificates: CertificateStore;
-  private readonly listeners: TCPSocketListener<Receiver>[] = [];
+  private readonly listeners = new Map<number, TCPSocketListener<Receiver>>();
+  /** Of `listeners`, those for TLS. */
+  private readonly secure = new Set<number>();
   private readonly clients = new Set<Receiver>();
   private readonly http2: Http2Front;
   private onEmpty: () => void = () => {};
@@ -85,6 +89,7 @@ export class Listeners {
     this.router = router;
     this.certificates = certificates;
     this.http2 = new Http2Front(context, router);
+    certificates.onFallback = () => this.renewTls();
   }
 
   get connectionCount(): number {
@@ -95,18 +100,23 @@ export class Listeners {
     const socket = this.handlers((connection) => {
       this.attach(connection, new Http1Client(this.context, this.router, connection, null));
     });
-    this.listeners.push(listen({ fd: descriptor, allowHalfOpen: true, socket }));
+    this.listeners.set(descriptor, listen({ fd: descriptor, allowHalfOpen: true, socket }));
   }
 
   listenTls(descriptor: number): void {
     const handlers = this.handlers((connection) => {
       this.attach(connection, new Handshake(this.context, connection));
     });
-    this.listeners.push(
+    const { fallback } = this.certificates;
+    const shown =
+      fallback === null ? {} : { key: fallback.privateKey, cert: fallback.certificateChain };
+    this.secure.add(descriptor);
+    this.listeners.set(
+      descriptor,
       listen({
         fd: descriptor,
         allowHalfOpen: true,
-        tls: { ALPNProtocols: protocols },
+        tls: { ALPNProtocols: protocols, ...shown },
         socket: {
           ...handlers,
           serverName: (_server, name) => this.certificates.contextFor(name),
@@ -120,7 +130,8 @@ export class Listeners {
 
   /** Takes no new connections, and ends each one that is there once nothing is lost. */
   retire(timeoutMs: number): Promise<void> {
-    for (const listener of this.listeners) listener.stop(false);
+    this.certificates.onFallback = () => {};
+    for (const listener of this.listeners.values()) listener.stop(false);
     for (const client of [...this.clients]) client.retire();
     if (this.clients.size === 0) return Promise.resolve();
     return new Promise((resolve) => {
@@ -133,6 +144,16 @@ export class Listeners {
         resolve();
       };
     });
+  }
+
+  /** What a listener shows without a name it shows for ever: others take its sockets over. */
+  private renewTls(): void {
+    for (const descriptor of [...this.secure]) {
+      this.listenTls(duplicate(descriptor));
+      this.listeners.get(descriptor)?.stop(false);
+      this.listeners.delete(descriptor);
+      this.secure.delete(descriptor);
+    }
   }
 
   private handlers(open: (socket: Socket<Receiver>) => void): SocketHandler<Receiver> {

@@ -12,10 +12,14 @@ interface Entry {
 
 /**
  * The certificates in use, found by server name: an exact name first, then `*.` for its first
- * label. Replaced whole and live; what did not change keeps its context.
+ * label. The first of them is for who names none, or one that is not there. Replaced whole and
+ * live; what did not change keeps its context.
  */
 export class CertificateStore {
+  /** Called when `fallback` is another. */
+  onFallback: () => void = () => {};
   private entries = new Map<string, Entry>();
+  private first: Entry | undefined;
   private readonly onProblem: (message: string) => void;
 
   constructor(onProblem: (message: string) => void) {
@@ -25,26 +29,34 @@ export class CertificateStore {
   replace(certificates: readonly Certificate[]): void {
     const known = new Map<string, Entry>();
     for (const entry of this.entries.values()) known.set(keyOf(entry.certificate), entry);
-    const entries = new Map<string, Entry>();
-    for (const certificate of certificates) {
-      const entry = known.get(keyOf(certificate)) ?? { certificate, context: undefined };
-      for (const host of certificate.hosts) entries.set(host.toLowerCase(), entry);
-    }
-    this.entries = entries;
+    const used = certificates.map(
+      (certificate) => known.get(keyOf(certificate)) ?? { certificate, context: undefined },
+    );
+    this.entries = new Map(
+      used.flatMap((entry) =>
+        entry.certificate.hosts.map((host): [string, Entry] => [host.toLowerCase(), entry]),
+      ),
+    );
+    const before = this.first;
+    this.first = used.find((entry) => this.usable(entry) !== null);
+    if (this.first !== before) this.onFallback();
   }
 
-  /** Undefined: there is none for this name, the handshake fails. */
+  /** For clients that name no server, or one that is not there; null: their handshake fails. */
+  get fallback(): Certificate | null {
+    return this.first?.certificate ?? null;
+  }
+
+  /** Undefined: there is none for this name. */
   contextFor(serverName: string): NativeContext | undefined {
     const entry = this.find(serverName);
-    if (entry === undefined) return undefined;
-    if (entry.context === undefined) entry.context = this.makeContext(entry.certificate);
-    return entry.context ?? undefined;
+    return entry === undefined ? undefined : (this.usable(entry) ?? undefined);
   }
 
   /** Whether the certificate shown for `serverName` is also good for `host`. */
   covers(serverName: string, host: string): boolean {
     if (serverName === host) return true;
-    const shown = this.find(serverName);
+    const shown = this.find(serverName) ?? this.first;
     return shown !== undefined && this.find(host) === shown;
   }
 
@@ -54,6 +66,11 @@ export class CertificateStore {
     if (exact !== undefined) return exact;
     const dot = name.indexOf(".");
     return dot < 0 ? undefined : this.entries.get(`*${name.slice(dot)}`);
+  }
+
+  private usable(entry: Entry): NativeContext | null {
+    if (entry.context === undefined) entry.context = this.makeContext(entry.certificate);
+    return entry.context;
   }
 
   private makeContext(certificate: Certificate): NativeContext | null {
