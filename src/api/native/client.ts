@@ -73,6 +73,8 @@ export interface Client {
     app: string,
     release: number,
     onEvent: (event: DeploymentEvent) => void,
+    /** The connection broke; it is tried again for a few seconds. */
+    onInterruption?: () => void,
   ): Answered<void>;
   listReleases(app: string): Answered<readonly Release[]>;
   getRelease(app: string, release: number): Answered<Release>;
@@ -146,9 +148,12 @@ export function createClient(
     ...changes(change, appPath),
     findMissing: (digests) => findMissing(transport, digests),
     upload: (uploads, onProgress) => uploadAll(transport, uploads, onProgress),
-    watchDeployment: (app, release, onEvent) =>
+    watchDeployment: (app, release, onEvent, onInterruption) =>
       followEvents(transport, {
         path: `${appPath(app)}/releases/${release}/events`,
+        // A restart of lode takes a second or two.
+        absentMsMax: 5000,
+        ...(onInterruption === undefined ? {} : { onInterruption }),
         onEvent: ({ data }) => {
           const event = JSON.parse(data) as DeploymentEvent;
           onEvent(event);

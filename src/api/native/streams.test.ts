@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { ok } from "../../base/result.ts";
 import { systemClock } from "../../fabric/system.ts";
 import { createClient, type ExecEvent, type LogLine } from "./client.ts";
 import { adminSecret, createDouble, dependenciesOf } from "./double.test.ts";
@@ -83,6 +84,36 @@ describe("events", () => {
     expect(lines).toEqual(["one", "two", "three"]);
     await again.stop();
   });
+
+  test("a deployment's watcher gives up on a cloud that is gone, after seconds", async () => {
+    const begun = { kind: "stage", stage: "start", state: "begin", at: 1, message: "" } as const;
+    const operations: typeof double.operations = {
+      ...double.operations,
+      async watchDeployment() {
+        return ok(
+          (async function* () {
+            yield begun;
+            await new Promise(() => {});
+          })(),
+        );
+      },
+    };
+    const own = serveApi({ ...dependencies, operations, port: 0 });
+    let interruptions = 0;
+    const kinds: string[] = [];
+    const watching = client(adminSecret, own.port).watchDeployment(
+      "watched",
+      1,
+      ({ kind }) => void kinds.push(kind),
+      () => {
+        interruptions += 1;
+      },
+    );
+    await until(() => kinds.length > 0);
+    await own.stop();
+    expect(await watching).toMatchObject({ ok: false, error: { message: "connection refused" } });
+    expect(interruptions).toBe(1);
+  }, 20_000);
 
   test("a first connection that fails is an error at once", async () => {
     const unreachable = await client(adminSecret, 1).watchDeployment("hello", 1, () => {});

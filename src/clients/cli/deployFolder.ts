@@ -30,7 +30,9 @@ export type DeployStep =
       readonly durationMs: number;
     }
   | { readonly kind: "accepted"; readonly accepted: DeployAccepted }
-  | { readonly kind: "event"; readonly event: DeploymentEvent };
+  | { readonly kind: "event"; readonly event: DeploymentEvent }
+  /** The cloud went away: perhaps only for a moment. */
+  | { readonly kind: "interrupted" };
 
 export interface DeployEnd {
   readonly accepted: DeployAccepted;
@@ -75,11 +77,22 @@ export async function watchToEnd(
   release: number,
 ): Promise<Result<EndEvent, Failure>> {
   let end: EndEvent | null = null;
-  const watched = await client.watchDeployment(app, release, (event) => {
-    onStep({ kind: "event", event });
-    if (event.kind === "end") end = event;
-  });
-  if (!watched.ok) return refusal(watched.error);
+  const watched = await client.watchDeployment(
+    app,
+    release,
+    (event) => {
+      onStep({ kind: "event", event });
+      if (event.kind === "end") end = event;
+    },
+    () => onStep({ kind: "interrupted" }),
+  );
+  if (!watched.ok) {
+    const refused = refusal(watched.error);
+    if (watched.error.kind !== "unreachable" || refused.ok) return refused;
+    const { message, exitCode } = refused.error;
+    const remedy = `it goes on once \`lode up\` runs again: see lode releases ${app}`;
+    return err(failure(exitCode, `${message}; v${release} of ${app} was on its way`, remedy));
+  }
   if (end !== null) return ok(end);
   return err(failure(exitCodes.failed, `the events of ${app} v${release} have no end`));
 }

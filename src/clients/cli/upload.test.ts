@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { appendFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { createClient } from "../../api/native/client.ts";
+import { type Client, createClient } from "../../api/native/client.ts";
 import { adminSecret } from "../../api/native/double.test.ts";
-import { deployFolder, refusalFrom } from "./deployFolder.ts";
+import { err } from "../../base/result.ts";
+import { deployFolder, refusalFrom, watchToEnd } from "./deployFolder.ts";
 import { startTestCloud, type TestCloud } from "./harness.test.ts";
 
 let cloud: TestCloud;
@@ -94,5 +95,36 @@ test("a broken connection is tried again where that is safe, and only there", as
     "POST blobs/missing": 2,
     "PUT blobs/D": 2,
     "POST projects/default/apps/flaky/releases": 1,
+  });
+});
+
+test("a cloud that goes away while a release is on its way: what happens to it is said", async () => {
+  const gone = { kind: "unreachable", url: "http://127.0.0.1:1", code: null } as const;
+  const client: Client = {
+    ...createClient({ apiUrl: "http://127.0.0.1:1", token: null }),
+    async watchDeployment(_app, _release, _onEvent, onInterruption) {
+      onInterruption?.();
+      return err({ ...gone, message: "connection refused" });
+    },
+  };
+  const steps: string[] = [];
+  const watched = await watchToEnd(
+    {
+      ...{ client, app: "shop", refusal: refusalFrom("from a test") },
+      onStep: ({ kind }) => steps.push(kind),
+    },
+    7,
+  );
+  expect(steps).toEqual(["interrupted"]);
+  expect(watched).toEqual({
+    ok: false,
+    error: {
+      exitCode: 3,
+      message:
+        "no cloud answers at http://127.0.0.1:1 (from a test): connection refused; " +
+        "v7 of shop was on its way",
+      remedy: "it goes on once `lode up` runs again: see lode releases shop",
+      details: [],
+    },
   });
 });

@@ -1,5 +1,5 @@
 import { ok } from "../../../base/result.ts";
-import { type Answered, type ClientError, pause, reasonOf, type Transport } from "./transport.ts";
+import { type Answered, type ClientError, pause, type Transport } from "./transport.ts";
 
 export interface ReceivedEvent {
   readonly event: string;
@@ -11,14 +11,18 @@ export interface FollowOptions {
   readonly signal?: AbortSignal;
   /** Return "done" to stop. */
   readonly onEvent: (event: ReceivedEvent) => "more" | "done";
-  /** Called when the stream broke, before it is taken up again. */
-  readonly onInterruption?: (error: ClientError) => void;
+  /** How long nobody may be there before following ends with the error; 30 s unless given. */
+  readonly absentMsMax?: number;
+  /** Called once when the stream broke, before it is taken up again. */
+  readonly onInterruption?: () => void;
 }
 
 const pauseMsMin = 200;
 const pauseMsMax = 2000;
-/** Without a connection for so long, following ends with the error. */
-const patienceMs = 30_000;
+/** For a cloud that is there and cannot answer yet. */
+const unreadyMsMax = 30_000;
+/** The server says something every 10 s; without it, it is gone though no connection broke. */
+const silenceMsMax = 25_000;
 
 /**
  * Reads server-sent events until `onEvent` says "done" or `signal` fires. A broken stream is
@@ -26,10 +30,12 @@ const patienceMs = 30_000;
  * retried, since then there is nobody to wait for.
  */
 export async function followEvents(transport: Transport, options: FollowOptions): Answered<void> {
+  const { signal } = options;
   let lastId: string | null = null;
-  let failedForMs = 0;
+  let brokenAt: number | null = null;
   let pauseMs = pauseMsMin;
   for (let first = true; ; first = false) {
+    const silence = new Silence(silenceMsMax);
     const opened = await transport.ask({
       method: "GET",
       path: options.path,
@@ -39,44 +45,77 @@ export async function followEvents(transport: Transport, options: FollowOptions)
       },
       repeatable: false,
       timeoutMs: null,
-      ...(options.signal === undefined ? {} : { signal: options.signal }),
+      signal: signal === undefined ? silence.signal : AbortSignal.any([signal, silence.signal]),
     });
-    if (options.signal?.aborted) return ok(undefined);
-    let interruption: ClientError;
     if (opened.ok) {
-      failedForMs = 0;
+      brokenAt = null;
       pauseMs = pauseMsMin;
-      const read = await readEvents(opened.value, options, (id) => {
+      const read = await readEvents(opened.value, options, silence, (id) => {
         lastId = id;
       });
-      if (read === "done" || options.signal?.aborted) return ok(undefined);
-      interruption = { kind: "unreachable", url: options.path, code: null, message: read };
-    } else {
-      if (first || !isPassing(opened.error) || failedForMs >= patienceMs) return opened;
-      interruption = opened.error;
+      if (read === "done") return ok(undefined);
     }
-    options.onInterruption?.(interruption);
+    silence.end();
+    if (signal?.aborted) return ok(undefined);
+    const now = performance.now();
+    if (brokenAt === null) options.onInterruption?.();
+    brokenAt ??= now;
+    if (!opened.ok && (first || now - brokenAt >= patienceMsOf(opened.error, options))) {
+      return opened;
+    }
     await pause(pauseMs);
-    failedForMs += pauseMs;
     pauseMs = Math.min(pauseMs * 2, pauseMsMax);
   }
 }
 
-function isPassing(error: ClientError): boolean {
-  return error.kind === "problem" ? error.problem.status >= 500 : error.kind === "unreachable";
+/** Aborts when nothing was heard for a while. */
+class Silence {
+  readonly #controller = new AbortController();
+  readonly #msMax: number;
+  #timer: ReturnType<typeof setTimeout>;
+
+  constructor(msMax: number) {
+    this.#msMax = msMax;
+    this.#timer = this.#arm();
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  heard(): void {
+    clearTimeout(this.#timer);
+    this.#timer = this.#arm();
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #arm(): ReturnType<typeof setTimeout> {
+    return setTimeout(() => this.#controller.abort(), this.#msMax);
+  }
 }
 
-/** "done", or why the stream ended. */
+/** 0: waiting does not mend it. */
+function patienceMsOf(error: ClientError, { absentMsMax = 30_000 }: FollowOptions): number {
+  if (error.kind === "unreachable") return absentMsMax;
+  return error.kind === "problem" && error.problem.status >= 500 ? unreadyMsMax : 0;
+}
+
+/** "done", or that the stream ended. */
 async function readEvents(
   response: Response,
   options: FollowOptions,
+  silence: Silence,
   onId: (id: string) => void,
-): Promise<string> {
-  if (response.body === null) return "the stream is empty";
+): Promise<"done" | "broken"> {
+  if (response.body === null) return "broken";
   const decoder = new TextDecoder();
   let buffered = "";
   try {
     for await (const chunk of response.body) {
+      silence.heard();
       buffered += decoder.decode(chunk, { stream: true });
       const blocks = buffered.split("\n\n");
       buffered = blocks.pop() ?? "";
@@ -87,10 +126,12 @@ async function readEvents(
         if (id !== null) onId(id);
       }
     }
-    return "the stream ended";
-  } catch (cause) {
-    return reasonOf(cause);
+  } catch {
+    // The next attempt tells why.
+  } finally {
+    silence.end();
   }
+  return "broken";
 }
 
 function parseEvent(block: string) {

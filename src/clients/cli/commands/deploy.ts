@@ -164,6 +164,9 @@ function presentSteps(printer: Printer, app: string): (step: DeployStep) => void
         );
         return;
       }
+      case "interrupted":
+        printer.progress("the cloud does not answer; trying again");
+        return;
       case "event":
         presentEvent(printer, step.event, begunAt);
     }
