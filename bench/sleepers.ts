@@ -53,7 +53,8 @@ export async function registerSleepers(
   const name = like as AppName;
   const node = nodeOf(dataDirectory);
   const file = files.readAll().find((each) => each.file.instance === status.instance)?.file;
-  const bed = files.sleeper(status.instance)?.file;
+  const sleeper = files.sleeper(status.instance);
+  const bed = sleeper === "unreadable" ? undefined : sleeper?.file;
   const template: Template = {
     app: await read(keys.app(defaultProject, name)),
     release: await read(keys.release(defaultProject, name, 1)),

@@ -1,8 +1,10 @@
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync } from "node:fs";
+import { existsSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Json } from "../base/json.ts";
 import type { Assignment, Endpoint } from "../model/instance.ts";
 import { type ExecOutput, type ExecRequest, type StatusesReply, subjects } from "../model/wire.ts";
+import { nodePaths } from "./paths.ts";
 import {
   assign,
   type Cloud,
@@ -10,6 +12,7 @@ import {
   deploy,
   fetchApp,
   get,
+  logText,
   must,
   node,
   phaseOf,
@@ -160,4 +163,53 @@ test("what sleeps is kept in no memory, and wakes, changes and ends all the same
   await unassign(cloud, other);
   await cloud.restart();
   expect(await statuses()).toEqual([]);
+});
+
+test("a sleeper whose file is damaged or gone is made anew from the ledger", async () => {
+  const cloud = await startCloud({ bedMs: 300, readyMax: 0 });
+  const lazy = { ...fetchApp, keepAwake: false, idleMs: 60_000 };
+  const assignment = await deploy(cloud, "torn", { "app.ts": ticking }, lazy);
+  const { instance } = assignment;
+  const bed = join(nodePaths.beds(cloud.paths), `${instance}.json`);
+  await reach(cloud, assignment, "running");
+  const goToBed = async () => {
+    const request = { instances: [instance] };
+    await cloud.wire.request(subjects.nodeSleep(node), request, { timeoutMs: 5000 });
+    await until("it is in bed", async () => (await report(cloud)).instances.length === 0);
+    expect(existsSync(bed)).toBe(true);
+  };
+  const told = async () => {
+    const request = { instances: [instance, "inobody00000"] };
+    const reply = await cloud.wire.request(subjects.nodeStatuses(node), request, {
+      timeoutMs: 2000,
+    });
+    return (must(reply) as unknown as StatusesReply).statuses.map(({ phase }) => phase.state);
+  };
+  // Asked about, it sleeps on; the damage is told.
+  await goToBed();
+  truncateSync(bed, 40);
+  await until("it is known again", async () => (await told())[0] === "asleep");
+  expect(await logText(cloud, assignment)).toContain("cannot be read: it begins anew");
+  const woken = await wake(cloud, assignment);
+  if (!woken.ok) throw new Error(woken.reason);
+  expect(Number(await get(woken.endpoint))).toBeNumber();
+  // Woken without being asked about.
+  await goToBed();
+  writeFileSync(bed, "{}");
+  expect((await wake(cloud, assignment)).ok).toBe(true);
+  await goToBed();
+  rmSync(bed);
+  expect((await wake(cloud, assignment)).ok).toBe(true);
+  // The next lode finds it damaged.
+  await goToBed();
+  writeFileSync(bed, "\0\0");
+  await cloud.restart();
+  expect((await wake(cloud, assignment)).ok).toBe(true);
+  // Removed while it cannot be read.
+  await goToBed();
+  writeFileSync(bed, "");
+  await unassign(cloud, assignment);
+  await until("its file is gone", () => !existsSync(bed));
+  expect((await wake(cloud, assignment)).ok).toBe(false);
+  expect(await told()).toEqual([]);
 });

@@ -71,6 +71,7 @@ class NodeAgent implements Agent {
       instances: new Map(),
       changed: (instance, urgent) => this.#changed(instance, urgent),
       gone: (instance) => this.#gone(instance),
+      lost: (instance) => void this.#find(instance),
     };
   }
 
@@ -185,28 +186,31 @@ class NodeAgent implements Agent {
       this.#afterAdoption(id, () => known.assign(assignment));
       return;
     }
-    const sleeper = this.#parts?.files.sleeper(id) ?? undefined;
+    const sleeper = this.#parts?.files.sleeper(id) ?? null;
     const left = this.#left.get(id) ?? sleeper;
     this.#left.delete(id);
     // One that drains and is not here has ended already.
-    if (left === undefined && assignment.drain !== null) return;
+    if (left === null && assignment.drain !== null) return;
     const adoption = this.#begin(assignment, left)
       .then(() => {
-        if (sleeper !== undefined) this.#parts?.files.rise(id);
+        if (sleeper !== null) this.#parts?.files.rise(id);
       })
       .finally(() => this.#adoptions.delete(id));
     this.#adoptions.set(id, adoption);
   }
 
-  /** The instance, ready for inputs, also when it lay in bed; null: it is not this node's. */
+  /**
+   * The instance, ready for inputs, also when it lay in bed; null: it is not this node's. What the
+   * ledger assigns to this node is found even if its file is gone.
+   */
   async #find(id: InstanceId): Promise<Instance | null> {
     const { instances } = this.#running;
     const { ledger, node } = this.#options;
-    if (!instances.has(id) && this.#parts?.files.sleeper(id) != null) {
+    if (!instances.has(id)) {
       const read = await ledger.get(keys.assignment(node, id));
-      // It may have ended meanwhile, or another has found it.
-      const isInBed = !instances.has(id) && this.#parts.files.sleeper(id) !== null;
-      if (isInBed && !this.#closed && read.ok && read.value !== null) {
+      // Another may have found it meanwhile.
+      const isFound = instances.has(id) || this.#closed;
+      if (!isFound && read.ok && read.value !== null) {
         this.#assign(JSON.parse(read.value.value) as Assignment);
       }
     }
@@ -227,12 +231,13 @@ class NodeAgent implements Agent {
     }
   }
 
-  async #begin(assignment: Assignment, left: Left | undefined): Promise<void> {
+  async #begin(assignment: Assignment, left: Left | "unreadable" | null): Promise<void> {
     const parts = this.#parts;
     if (parts === null) return;
     const instance = new Instance(parts.context, assignment);
     this.#running.instances.set(assignment.instance, instance);
-    if (left === undefined) await instance.begin();
+    if (left === null || (left === "unreadable" && assignment.keepAwake)) await instance.begin();
+    else if (left === "unreadable") await instance.sleepOn();
     else await instance.adopt(left.file, left.sameBoot);
   }
 
@@ -244,9 +249,14 @@ class NodeAgent implements Agent {
     });
   }
 
-  #forgetSleeper(id: InstanceId, sleeper: Sleeper | null): void {
+  #forgetSleeper(id: InstanceId, sleeper: Sleeper | "unreadable" | null): void {
     const parts = this.#parts;
     if (parts === null || sleeper === null) return;
+    if (sleeper === "unreadable") {
+      parts.files.remove(id);
+      if (!this.#closed) parts.reports.removed(id, null);
+      return;
+    }
     const { project, app, process } = sleeper.status;
     parts.files.remove(id);
     if (!this.#closed) parts.reports.removed(id, null);

@@ -7,6 +7,7 @@ import type { Clock, Random } from "../base/time.ts";
 import type { Blobs } from "../fabric/blobs.ts";
 import type { Ledger } from "../fabric/ledger.ts";
 import type { Wire } from "../fabric/wire.ts";
+import type { InstanceStatus } from "../model/instance.ts";
 import type { InstanceId, NodeName } from "../model/names.ts";
 import { type ExecRequest, subjects } from "../model/wire.ts";
 import { AppData } from "./app-data.ts";
@@ -67,6 +68,8 @@ export interface Running {
   readonly instances: Map<InstanceId, Instance>;
   changed(instance: Instance, urgent: boolean): void;
   gone(instance: Instance): void;
+  /** Somebody asks for it, and nothing here tells of it. */
+  lost(instance: InstanceId): void;
 }
 
 export interface AgentParts {
@@ -120,7 +123,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     clock,
     (id) => instances.get(id)?.status() ?? null,
     () => [...instances.values()].map((instance) => instance.status()),
-    (id) => files.sleeper(id)?.status ?? null,
+    (id) => sleeperStatus(id, files, running),
     (id) => instances.get(id)?.totals() ?? null,
   );
   const leftovers: Leftovers = new Leftovers({
@@ -165,6 +168,17 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
       for (const part of [leftovers, reports, sampler, gateways, logs]) part.close();
     },
   };
+}
+
+function sleeperStatus(
+  id: InstanceId,
+  files: InstanceFiles,
+  running: Running,
+): InstanceStatus | null {
+  const sleeper = files.sleeper(id);
+  if (sleeper !== null && sleeper !== "unreadable") return sleeper.status;
+  running.lost(id);
+  return null;
 }
 
 async function prepareFor(

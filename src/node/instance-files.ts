@@ -47,8 +47,8 @@ export interface InstanceFiles {
   readAll(): { readonly file: InstanceFile; readonly sameBoot: boolean }[];
   /** From now on the instance is in no memory: the file is all that tells of it. */
   putToBed(file: InstanceFile, status: InstanceStatus): void;
-  /** Null: it is not in bed. */
-  sleeper(instance: InstanceId): Sleeper | null;
+  /** Null: it is not in bed. Unreadable: it is, but its file is damaged. */
+  sleeper(instance: InstanceId): Sleeper | "unreadable" | null;
   /** It is in memory, and written, again. */
   rise(instance: InstanceId): void;
   sleepers(): Promise<Set<InstanceId>>;
@@ -120,7 +120,7 @@ export function createInstanceFiles(directory: string, beds: string): InstanceFi
     sleeper(instance) {
       if (!existsSync(bedOf(instance))) return null;
       const stored = parse(readFileSync(bedOf(instance), "utf8"));
-      if (stored?.format !== 1) return null;
+      if (stored?.format !== 1) return "unreadable";
       const { status } = stored as Stored & Pick<Sleeper, "status">;
       return { file: stored, sameBoot: stored.boot === boot, status };
     },

@@ -119,13 +119,30 @@ export class Instance implements ReadyOwner {
 
   /** A new one: nothing of it is here. */
   async begin(): Promise<void> {
+    await this.#readRelease();
+    this.#context.files.write(this.file);
+    this.feed({ kind: "start" });
+  }
+
+  async #readRelease(): Promise<void> {
     const release = await this.#context.release(this.assignment);
     const listen = release.ok
       ? release.value.config.processes[this.assignment.process]?.listen
       : "none";
     this.#state = { ...this.#state, takesRequests: listen !== "none" };
+  }
+
+  /** It slept, and what was kept of it is lost: it sleeps on, and starts when it is woken. */
+  async sleepOn(): Promise<void> {
+    this.#state = {
+      ...this.#state,
+      situation: { state: "asleep", since: this.#now() },
+      wasHealthy: true,
+    };
+    await this.#readRelease();
     this.#context.files.write(this.file);
-    this.feed({ kind: "start" });
+    this.log.event("what was kept of it while it slept cannot be read: it begins anew");
+    this.#context.changed(this, true);
   }
 
   /** Takes up what an earlier lode left. */

@@ -251,7 +251,7 @@ test("who has one stays in memory; who lost it goes to bed with nothing, and wak
     await until("it is in bed", async () => !(await inMemory()).includes(assignment.app));
     const { paths } = cloud;
     const files = createInstanceFiles(nodePaths.instances(paths), nodePaths.beds(paths));
-    expect(files.sleeper(assignment.instance)?.file.held).toEqual(holdsNothing);
+    expect(files.sleeper(assignment.instance)).toMatchObject({ file: { held: holdsNothing } });
     expect(files.readAll().map(({ file }) => file.instance)).not.toContain(assignment.instance);
     expect(await cloud.cgroups().open(assignment.instance)).toBeNull();
   };
