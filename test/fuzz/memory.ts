@@ -4,7 +4,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { repository } from "../harness/cloud.ts";
 import { emptySum, type Sum } from "./requests.ts";
-import type { Progress } from "./worker.ts";
+import type { Kind, Progress } from "./worker.ts";
 
 export interface MemoryRun {
   readonly sum: Sum;
@@ -34,7 +34,7 @@ const sliceCases = 250_000;
 const silenceMs = 60_000;
 
 interface Job {
-  readonly kind: "requests" | "answers";
+  readonly kind: Kind;
   readonly seed: number;
   readonly count: number;
 }
@@ -123,6 +123,7 @@ function addUp(slices: readonly Slice[]): MemoryRun {
   let grownBytesMax = 0;
   for (const { last, early, durationMs: took } of slices) {
     sum.cases += last.cases;
+    sum.requests += last.requests;
     sum.forwarded += last.forwarded;
     sum.refused += last.refused;
     sum.stopped += last.stopped;
