@@ -130,7 +130,7 @@ describe("HTTP/2", () => {
   });
 
   test("a request line longer than HTTP/1.1 may have is refused", async () => {
-    const client = http2Session(rig.tlsPort, "raw.test");
+    const client = session("raw.test");
     const seenBefore = back.seen.length;
     const line = (length: number) => `/${"p".repeat(length - "GET / HTTP/1.1".length)}`;
     const tooLong = await ask(client, { ":path": line(8193) });
@@ -142,7 +142,7 @@ describe("HTTP/2", () => {
   });
 
   test("an answer's TE, which clients take for an error, stays behind", async () => {
-    const client = http2Session(rig.tlsPort, "raw.test");
+    const client = session("raw.test");
     const { headers } = await ask(client, { ":path": "/te" });
     expect([headers[":status"], headers["x-kept"], headers["te"]]).toEqual([204, "1", undefined]);
     client.close();
