@@ -1,7 +1,8 @@
-// Makes header blocks by every choice that the format allows, as the dice have it.
+// Makes header blocks by every choice that the format allows, as the dice have it. They are texts
+// on the way, one character for a byte: that is quickest.
 
 import { staticTable } from "../../../src/gateway/http2/static-table.ts";
-import { integer, text } from "../../../src/gateway/testing/frames.ts";
+import { huffman } from "../../../src/gateway/testing/frames.ts";
 import type { Dice } from "../random.ts";
 import type { Field } from "./hpack-twin.ts";
 
@@ -16,6 +17,39 @@ for (const [at, { name, value }] of staticTable.entries()) {
   staticFields.set(`${name}\0${value}`, at + 1);
 }
 
+/** RFC 7541 5.1. */
+function integer(flags: number, prefixBits: number, value: number): string {
+  const most = 2 ** prefixBits - 1;
+  if (value < most) return String.fromCharCode(flags | value);
+  let text = String.fromCharCode(flags | most);
+  let rest = value - most;
+  for (; rest >= 128; rest = Math.floor(rest / 128))
+    text += String.fromCharCode((rest % 128) + 128);
+  return text + String.fromCharCode(rest);
+}
+
+/** What was written by Huffman's code lately: the plain way to write it is slow. */
+const written = new Map<string, string>();
+const writtenMax = 5000;
+
+function huffmanText(value: string): string {
+  const known = written.get(value);
+  if (known !== undefined) return known;
+  const bytes = huffman(value).toString("latin1");
+  const whole = integer(0x80, 7, bytes.length) + bytes;
+  if (written.size === writtenMax) written.clear();
+  if (value.length < 100) written.set(value, whole);
+  return whole;
+}
+
+const literals = [
+  [0x40, 6],
+  [0x40, 6],
+  [0, 4],
+  [0x10, 4],
+] as const;
+const sizes = [0, 64, 100, 1000, tableBytesMax, tableBytesMax];
+
 /** One client's encoder. */
 export class HpackWriter {
   private readonly dice: Dice;
@@ -27,47 +61,51 @@ export class HpackWriter {
   }
 
   write(fields: readonly Field[]): Buffer {
-    const { dice } = this;
-    const pieces: Buffer[] = [];
-    while (dice.once(12)) pieces.push(this.resize());
-    for (const field of fields) pieces.push(this.one(field));
-    return Buffer.concat(pieces);
+    let block = "";
+    while (this.dice.once(12)) block += this.resize();
+    for (const field of fields) block += this.one(field);
+    return Buffer.from(block, "latin1");
   }
 
-  private resize(): Buffer {
-    const bytesMax = this.dice.pick([0, 64, 100, 1000, tableBytesMax, tableBytesMax]);
-    this.bytesMax = bytesMax;
+  private resize(): string {
+    this.bytesMax = this.dice.pick(sizes);
     this.evict();
-    return integer(0x20, 5, bytesMax);
+    return integer(0x20, 5, this.bytesMax);
   }
 
   private evict(): void {
-    let sum = this.table.reduce((all, field) => all + sizeOf(field), 0);
+    let sum = 0;
+    for (const field of this.table) sum += sizeOf(field);
     while (sum > this.bytesMax) sum -= sizeOf(this.table.pop() as Field);
   }
 
-  private one(field: Field): Buffer {
+  private one(field: Field): string {
     const { dice, table } = this;
     const [name, value] = field;
-    const own = table.findIndex(([other, its]) => other === name && its === value);
+    let [own, ownName] = [-1, -1];
+    for (let at = table.length - 1; at >= 0; at -= 1) {
+      const [other, its] = table[at] as Field;
+      if (other !== name) continue;
+      ownName = at;
+      if (its === value) own = at;
+    }
     const whole = staticFields.get(`${name}\0${value}`);
     const index = own >= 0 ? staticTable.length + 1 + own : whole;
     if (index !== undefined && !dice.once(6)) return integer(0x80, 7, index);
-    const ownName = table.findIndex(([other]) => other === name);
     const nameIndex = staticNames.get(name) ?? (ownName < 0 ? 0 : staticTable.length + 1 + ownName);
     const isNamed = nameIndex > 0 && !dice.once(6);
-    const [flags, bits] = dice.pick([
-      [0x40, 6],
-      [0x40, 6],
-      [0, 4],
-      [0x10, 4],
-    ] as const);
-    const head = integer(flags, bits, isNamed ? nameIndex : 0);
-    const nameText = isNamed ? [] : [text(name, dice.once(4))];
+    const [flags, bits] = dice.pick(literals);
+    const head = isNamed
+      ? integer(flags, bits, nameIndex)
+      : integer(flags, bits, 0) + this.text(name);
     if (flags === 0x40) {
       table.unshift(field);
       this.evict();
     }
-    return Buffer.concat([head, ...nameText, text(value, dice.once(4))]);
+    return head + this.text(value);
+  }
+
+  private text(value: string): string {
+    return this.dice.once(4) ? huffmanText(value) : integer(0, 7, value.length) + value;
   }
 }

@@ -93,10 +93,11 @@ export class InputTwin {
   private takeOne(): boolean {
     const { rest } = this;
     if (this.prefaceAt < preface.length) {
-      if (rest.length === 0) return false;
-      if (rest[0] !== preface.charCodeAt(this.prefaceAt)) this.fail(code.protocol);
-      this.prefaceAt += 1;
-      this.rest = rest.subarray(1);
+      const seen = rest.toString("latin1", 0, preface.length - this.prefaceAt);
+      if (seen === "") return false;
+      if (!preface.startsWith(seen, this.prefaceAt)) this.fail(code.protocol);
+      this.prefaceAt += seen.length;
+      this.rest = rest.subarray(seen.length);
       return true;
     }
     if (this.data !== null) return this.takeData(this.data);
@@ -261,11 +262,7 @@ export class InputTwin {
       this.empties += 1;
       if (this.empties > this.bounds.emptyMax) this.fail(code.calm);
     }
-    if (ends && stream !== undefined && !stream.closed) this.endInput(stream);
-  }
-
-  private endInput(stream: StreamTwin): void {
-    stream.endedAt = this.step;
+    if (ends && stream !== undefined && !stream.closed) stream.endedAt = this.step;
   }
 
   private takeFrame(frame: Frame): void {
@@ -396,7 +393,7 @@ export class InputTwin {
     // Only of both sides' end nothing is left that could be refused alone.
     const mayBeOver = state === "either" && stream.ended && !isReset;
     if (mayBeOver && this.mayFail(code.closed)) return;
-    if (error === null) this.endInput(stream);
+    if (error === null) stream.endedAt = this.step;
     else this.refuse(stream, error);
   }
 
