@@ -28,7 +28,13 @@ export interface SliceStore {
   set(key: string, slice: Slice): unknown;
 }
 
-const sliceCases = 250_000;
+/** Half a minute each, so that not much is lost with an interrupted run. */
+const sliceCases: Readonly<Record<Kind, number>> = {
+  requests: 250_000,
+  answers: 250_000,
+  http2: 60_000,
+  hpack: 250_000,
+};
 
 /** A case takes well under a millisecond: a worker that says nothing for so long hangs. */
 const silenceMs = 60_000;
@@ -87,9 +93,10 @@ export async function runInMemory(
   onProgress: (cases: number) => void,
   store: SliceStore = new Map(),
 ): Promise<MemoryRun> {
-  const slices = Array.from({ length: Math.ceil(job.count / sliceCases) }, (_, index) => ({
-    from: index * sliceCases,
-    count: Math.min(sliceCases, job.count - index * sliceCases),
+  const most = sliceCases[job.kind];
+  const slices = Array.from({ length: Math.ceil(job.count / most) }, (_, index) => ({
+    from: index * most,
+    count: Math.min(most, job.count - index * most),
   }));
   const keyOf = (slice: { from: number; count: number }) =>
     `${job.kind} ${job.seed} ${slice.from} ${slice.count}`;
