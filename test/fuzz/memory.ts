@@ -10,14 +10,14 @@ export interface MemoryRun {
   readonly sum: Sum;
   /** Of all workers together. */
   readonly durationMs: number;
-  /** What a worker's resident memory grew by at most, from a tenth of its cases to its end. */
+  /** What a worker's resident memory grew by at most, from a quarter of its cases to its end. */
   readonly grownBytesMax: number;
 }
 
 /** What became of a slice. */
 export interface Slice {
   readonly last: Progress;
-  /** Resident bytes after a tenth of its cases. */
+  /** Resident bytes after a quarter of its cases. */
   readonly early: number;
   readonly durationMs: number;
 }
@@ -28,11 +28,11 @@ export interface SliceStore {
   set(key: string, slice: Slice): unknown;
 }
 
-/** Half a minute each, so that not much is lost with an interrupted run. */
+/** A minute at most, so that not much is lost with an interrupted run. */
 const sliceCases: Readonly<Record<Kind, number>> = {
   requests: 250_000,
   answers: 250_000,
-  http2: 60_000,
+  http2: 120_000,
   hpack: 250_000,
 };
 
@@ -71,7 +71,7 @@ async function runWorker(
     text = lines.pop() ?? "";
     for (const line of lines) {
       last = JSON.parse(line) as Progress;
-      if (early === 0 && last.cases >= count / 10) early = last.residentBytes;
+      if (early === 0 && last.cases >= count / 4) early = last.residentBytes;
       onProgress(last);
     }
   }

@@ -91,7 +91,7 @@ async function runKind(kind: Kind, cases: number): Promise<{ sum: Sum; lines: st
   const grown = Math.round(grownBytesMax / 1e6);
   const lines = [
     `${header(durationMs)} ${rate} a second; a worker grew`,
-    `by at most ${grown} MB after its first tenth.`,
+    `by at most ${grown} MB after its first quarter.`,
     "",
   ];
   return { sum, lines };
@@ -287,7 +287,7 @@ async function proveHttp2OnSockets(): Promise<void> {
   const { rows, lines } = await runOnSockets("HTTP/2", http2SocketCases);
   await write("Fuzzing: HTTP/2 over sockets", [
     ...lines,
-    "Over TLS, 16 connections at a time; judged as above, by what came out in the end. Refused",
+    "Over TLS, 48 connections at a time; judged as above, by what came out in the end. Refused",
     "are pages and connections that ended with an error.",
     "",
     ...table(rows),

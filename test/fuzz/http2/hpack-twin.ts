@@ -17,7 +17,7 @@ const symbols = new Map(
 );
 
 /** Null: malformed. */
-export function readHuffman(bytes: Uint8Array): string | null {
+function readHuffman(bytes: Uint8Array): string | null {
   let text = "";
   let [code, bits] = [0, 0];
   for (const byte of bytes) {

@@ -131,7 +131,7 @@ const streamWindows = [0, 1, 5, 100, 65_535, 65_535, 1_000_000, 0x7fff_ffff, 0x8
 const smuggled = "GET /smuggled HTTP/1.1\r\nHost: evil.test\r\n\r\n";
 
 /** Requests by hand: what clients of today send, with bodies of all sizes. */
-export function requestItems(dice: Dice, streamId: number): Item[] {
+function requestItems(dice: Dice, streamId: number): Item[] {
   const method = dice.pick(["GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "OPTIONS"]);
   const hasBody = method === "POST" || method === "PUT" || dice.once(10);
   const body = dice.once(200) ? smuggled.repeat(1000) : smuggled.slice(0, dice.below(60));
@@ -357,7 +357,7 @@ function interleaved(lists: Item[][], dice: Dice): Item[] {
 }
 
 /** A connection that is right in every way. */
-export function wellFormedScript(dice: Dice): Script {
+function wellFormedScript(dice: Dice): Script {
   const count = 2 + dice.below(dice.once(30) ? 120 : 7);
   const lists = Array.from({ length: count }, (_, at) => requestItems(dice, 1 + 2 * at));
   const start = dice.once(3) ? settingsItem(dice) : frameItem(4, 0);

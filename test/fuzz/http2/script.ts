@@ -119,7 +119,7 @@ function readLine(line: string): Item[] {
   }
 }
 
-export const readScript = (file: string): Script =>
+const readScript = (file: string): Script =>
   file.split("\n").flatMap((line) => (line === "" || line.startsWith("#") ? [] : readLine(line)));
 
 const folder = join(import.meta.dir, "..", "corpus", "http2");

@@ -18,7 +18,8 @@ const bounds = defaultGatewayLimits.http2;
 /** Nothing in a case takes a back end on this machine so long. */
 const answerMsMax = 20_000;
 const piecesMax = 30;
-const clientsCount = 16;
+/** Proxies and kernels wait for one another now and then: others go on meanwhile. */
+const clientsCount = 48;
 const findingsMax = 20;
 /** All that an echo answers, and pages. */
 const answerBytesMax = 10_000;
