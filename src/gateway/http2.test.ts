@@ -19,7 +19,9 @@ const first = certificate("first", ["a.test", "raw.test"]);
 const back = rawServer((all, socket) => {
   const text = all.slice(all.lastIndexOf("GET /"));
   if (text.includes("/hang") || !text.includes("\r\n\r\n")) return;
-  if (text.includes("/trailers")) {
+  if (text.includes("/te")) {
+    socket.write("HTTP/1.1 204 None\r\nTE: gzip\r\nX-Kept: 1\r\n\r\n");
+  } else if (text.includes("/trailers")) {
     socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n");
     socket.write("3\r\nabc\r\n0\r\nX-Sum: 7\r\n\r\n");
   } else if (text.includes("/cut")) {
@@ -124,6 +126,25 @@ describe("HTTP/2", () => {
       // Refused by the gateway, or by the protocol's own rules before it.
       expect(seen[":status"] ?? (code === 0 ? 200 : 400)).toBe(400);
     }
+    client.close();
+  });
+
+  test("a request line longer than HTTP/1.1 may have is refused", async () => {
+    const client = session("raw.test");
+    const seenBefore = back.seen.length;
+    const line = (length: number) => `/${"p".repeat(length - "GET / HTTP/1.1".length)}`;
+    const tooLong = await ask(client, { ":path": line(8193) });
+    expect([tooLong.headers[":status"], tooLong.body]).toEqual([414, expect.anything()]);
+    expect(back.seen.slice(seenBefore)).toEqual([]);
+    const longest = await ask(client, { ":path": line(8192) });
+    expect(longest.headers[":status"]).toBe(200);
+    client.close();
+  });
+
+  test("an answer's TE, which clients take for an error, stays behind", async () => {
+    const client = session("raw.test");
+    const { headers } = await ask(client, { ":path": "/te" });
+    expect([headers[":status"], headers["x-kept"], headers["te"]]).toEqual([204, "1", undefined]);
     client.close();
   });
 

@@ -115,7 +115,10 @@ function secondAnswerFault(outcome: Outcome, told: AnswerRead): string | null {
  * What an app sends behind a whole answer comes with its last byte: later, when the connection
  * may serve another request, no proxy could tell it from that one's answer.
  */
-function piecesOf({ text, fin }: Said, asked: Asked): AnswerPiece[] {
+export function piecesOf(
+  { text, fin }: Said,
+  asked: Pick<Asked, "method" | "upgrade">,
+): AnswerPiece[] {
   const read = readAnswer(text, 0, asked);
   const end = read.kind === "answer" ? read.answer.end : text.length;
   const cut = end < text.length ? end - 1 : text.length;
@@ -152,7 +155,7 @@ export function runAnswerCase(
   };
   const sent = `${head}${upgrade}\r\n${second}`;
   const outcome = world.run({
-    ...{ dice, answer, early: false, silent: dice.once(16) },
+    ...{ dice, answer, early: false, silent: dice.once(16), watcher: null },
     chunks: cutAnywhere(Buffer.from(sent, "latin1"), dice),
   });
   const told = readAnswer(outcome.textBefore, 0, asked, roomy);
@@ -164,6 +167,7 @@ export function runAnswerCase(
   const nextFault = goesOn && !old ? secondAnswerFault(outcome, told) : null;
   if (nextFault !== null) faults.push(`answered ${quote(said.text)}: ${nextFault}`);
   sum.cases += 1;
+  sum.requests += 1;
   if (pageOf(told, 502)) sum.refused += 1;
   else sum.forwarded += 1;
   if (faults.length > 0) {

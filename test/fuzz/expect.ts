@@ -40,6 +40,7 @@ export function expectationOf(
   /** What the app answered to the nth forwarded request. */
   answered: (
     index: number,
+    request: Request,
   ) => { readonly switched: boolean; readonly unbounded: boolean } | undefined,
 ): Expectation {
   const messages: Expected[] = [];
@@ -64,7 +65,7 @@ export function expectationOf(
     if (body.kind === "more") return { messages, tail: { kind: "halfBody", request } };
     if (body.kind === "refused") return { messages, tail: { kind: "badBody", request } };
     messages.push({ request, body, forwarded: true });
-    const answer = answered(forwardedCount);
+    const answer = answered(forwardedCount, request);
     forwardedCount += 1;
     if (request.upgrade !== null && answer?.switched === true) {
       return { messages, tail: { kind: "tunnel", from: body.end } };

@@ -2,7 +2,7 @@ import type { Received } from "./app.ts";
 import { quote } from "./app.ts";
 import { type Expectation, type Expected, expectationOf, messageFault } from "./expect.ts";
 import { appHost } from "./memory-gateway.ts";
-import { type Answer, type AnswerRead, readAnswer, valuesOf } from "./twin.ts";
+import { type Answer, type AnswerRead, type Request, readAnswer, valuesOf } from "./twin.ts";
 import type { Outcome } from "./world.ts";
 
 /** What is judged, and what of it happened; for the page. */
@@ -12,13 +12,19 @@ export interface Judgement {
   readonly refused: boolean;
 }
 
+const isOf =
+  ({ method, target }: Request) =>
+  ({ request }: Received) =>
+    request.method === method && request.target === target;
+
 /** Judges one case: what the app saw and the client was told, against the twin. */
 export function judge(sent: string, outcome: Outcome, early: boolean): Judgement {
   const received = outcome.lines.flatMap((line) => line.received).sort((a, b) => a.order - b.order);
   const expectation = expectationOf(
     sent,
     (host) => host === appHost,
-    (index) => received[index],
+    // Of a body that was answered early the rest need not arrive: others follow on its place.
+    (index, request) => (early ? received.find(isOf(request)) : received[index]),
   );
   const faults = [...outcome.problems];
   const forwarded = expectation.messages.filter((message) => message.forwarded);

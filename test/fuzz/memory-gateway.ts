@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createMemoryWire } from "../../src/fabric/memory/wire.ts";
 import type { Gateway } from "../../src/gateway/gateway.ts";
+import type { GatewayLimits } from "../../src/gateway/limits.ts";
 import { createLoadTable } from "../../src/gateway/load/table.ts";
 import { subjects } from "../../src/model/wire.ts";
 import type { Handlers, MemorySocket } from "./memory-socket.ts";
@@ -24,8 +25,14 @@ export interface Dialled {
 /** Where clients come in: the gateway, or a forwarder that takes its place in a control. */
 export interface Front {
   readonly problems: string[];
+  /** What a turn of the event loop is to end with. */
+  readonly immediates: (() => void)[];
+  /** What the gateway gives to a client of HTTP/2. */
+  readonly http2: GatewayLimits["http2"];
   /** A client has connected. */
   open(socket: MemorySocket): void;
+  /** A client has connected, and both have agreed on TLS and HTTP/2. */
+  openHttp2(socket: MemorySocket): void;
   data(socket: MemorySocket, chunk: Buffer): void;
   drain(socket: MemorySocket): void;
   end(socket: MemorySocket): void;
@@ -49,12 +56,17 @@ export function interceptDials(onDial: (dialled: Dialled) => void): () => void {
   return () => void Object.assign(Bun, { connect });
 }
 
+interface Listening {
+  readonly plain: Handlers;
+  readonly tls: Handlers;
+}
+
 /** What `start` asks `Bun.listen` for; nothing that keeps `Bun.listen` may be loaded before. */
-async function interceptListen(start: () => Promise<void>): Promise<Handlers> {
+async function interceptListen(start: () => Promise<void>): Promise<Listening> {
   const { listen } = Bun;
-  let handlers: Handlers | null = null;
-  const replaced = (options: { socket: Handlers }) => {
-    handlers = options.socket;
+  const found: Partial<Record<keyof Listening, Handlers>> = {};
+  const replaced = (options: { socket: Handlers; tls?: object }) => {
+    found[options.tls === undefined ? "plain" : "tls"] = options.socket;
     return { port: 0, stop() {} };
   };
   Object.assign(Bun, { listen: replaced });
@@ -63,9 +75,27 @@ async function interceptListen(start: () => Promise<void>): Promise<Handlers> {
   } finally {
     Object.assign(Bun, { listen });
   }
-  if (handlers === null) throw new Error("the gateway did not listen");
-  return handlers;
+  const { plain, tls } = found;
+  if (plain === undefined || tls === undefined) throw new Error("the gateway did not listen");
+  return { plain, tls };
 }
+
+/** Keeps what is meant for the end of a turn. Returns how to undo it. */
+function interceptImmediates(immediates: (() => void)[]): () => void {
+  const { setImmediate } = globalThis;
+  const replaced = (callback: () => void) => void immediates.push(callback);
+  Object.assign(globalThis, { setImmediate: replaced });
+  return () => void Object.assign(globalThis, { setImmediate });
+}
+
+/** Small enough that a case can reach each of them. */
+const http2: GatewayLimits["http2"] = {
+  ...{ streamsMax: 20, streamWindowBytes: 66_000, connectionWindowBytes: 100_000 },
+  ...{ resetsMax: 40, settingsMax: 20, pingsMax: 30, emptyMax: 20 },
+};
+
+/** One certificate for the app's host and for one that nobody serves; no others. */
+const certificates = [{ hosts: [appHost, "lost.test"], certificateChain: "", privateKey: "" }];
 
 export async function startMemoryGateway(): Promise<Front> {
   const directory = mkdtempSync(join(tmpdir(), "lode-fuzz-"));
@@ -80,13 +110,13 @@ export async function startMemoryGateway(): Promise<Front> {
   let sweep = () => {};
   const questions: (() => void)[] = [];
   let gateway: Gateway | null = null;
-  const handlers = await interceptListen(async () => {
+  const { plain, tls } = await interceptListen(async () => {
     const { startGateway } = await import("../../src/gateway/gateway.ts");
     const harness = await import("../../src/gateway/testing/harness.ts");
     const running = harness.runningAt(harness.tcp(1));
     const apps = { "default/app": harness.appRoute("app", [harness.routeInstance("i1", running)]) };
     wire.respond(subjects.routesSnapshot, async () => {
-      return { epoch: "e1", revision: 1, apps, certificates: [], costs: [] } as never;
+      return { epoch: "e1", revision: 1, apps, certificates, costs: [] } as never;
     });
     // All other hosts are nobody's.
     wire.respond(subjects.routesFind, async () => {
@@ -95,7 +125,7 @@ export async function startMemoryGateway(): Promise<Front> {
     });
     gateway = startGateway({
       ...{ id: "g0", wire, loadTablePath, row: 0, accessLog: null },
-      ...{ plainDescriptors: [0], tlsDescriptors: [] },
+      ...{ plainDescriptors: [0], tlsDescriptors: [0] },
       clock: {
         now: () => now,
         after: () => timer,
@@ -105,7 +135,7 @@ export async function startMemoryGateway(): Promise<Front> {
         },
       },
       random: { next: () => 0.5, token: (length) => "r".repeat(length) },
-      limits: { sweepMs },
+      limits: { sweepMs, http2 },
       onProblem: (message) => problems.push(message),
     });
     await gateway.ready;
@@ -113,13 +143,19 @@ export async function startMemoryGateway(): Promise<Front> {
     await Bun.sleep(0);
   });
   const running = gateway as unknown as Gateway;
+  const immediates: (() => void)[] = [];
+  const undo = interceptImmediates(immediates);
   return {
-    ...{ problems, questions },
-    open: (socket) => handlers.open(socket),
-    data: (socket, chunk) => handlers.data(socket, chunk),
-    drain: (socket) => handlers.drain(socket),
-    end: (socket) => handlers.end(socket),
-    close: (socket) => handlers.close(socket),
+    ...{ problems, questions, immediates, http2 },
+    open: (socket) => plain.open(socket),
+    openHttp2(socket) {
+      tls.open(socket);
+      tls.handshake?.(socket, true);
+    },
+    data: (socket, chunk) => plain.data(socket, chunk),
+    drain: (socket) => plain.drain(socket),
+    end: (socket) => plain.end(socket),
+    close: (socket) => plain.close(socket),
     advance(durationMs) {
       now += durationMs;
       sweep();
@@ -128,6 +164,7 @@ export async function startMemoryGateway(): Promise<Front> {
       return running.connectionCount;
     },
     async stop() {
+      undo();
       await running.close();
       await wire.close();
       rmSync(directory, { recursive: true });
@@ -161,8 +198,9 @@ export function startNaiveFront(): Front {
     };
   });
   return {
-    ...{ problems: [], questions: [] },
+    ...{ problems: [], questions: [], immediates: [], http2 },
     open() {},
+    openHttp2() {},
     data: (socket, chunk) => forwarder.received(socket, chunk.toString("latin1")),
     drain() {},
     end: (socket) => socket.end(),

@@ -1,12 +1,14 @@
 import type { Dice } from "./random.ts";
 
-/** What the gateway hands to `Bun.connect`, as far as it is used. */
+/** What the gateway hands to `Bun.listen` and `Bun.connect`, as far as it is used. */
 export interface Handlers {
   open(socket: MemorySocket): void;
   data(socket: MemorySocket, chunk: Buffer): void;
   drain(socket: MemorySocket): void;
   end(socket: MemorySocket): void;
   close(socket: MemorySocket): void;
+  /** Of a socket with TLS. */
+  handshake?(socket: MemorySocket, success: boolean): void;
 }
 
 /** Bytes that the gateway may read for a side that takes none: what is under way, and heads. */
@@ -18,6 +20,8 @@ export interface Patience {
 export const forApp: Patience = { deliveriesMax: 2 };
 /** For a client that takes nothing: interim answers are not held back, but they are numbered. */
 export const forClient: Patience = { deliveriesMax: 40 };
+/** The same where a connection has many streams, each with a read of its own under way. */
+export const forHttp2Client: Patience = { deliveriesMax: 400 };
 
 /**
  * One side of a connection, in memory: it takes all, some or none of what is written, as a
@@ -25,6 +29,7 @@ export const forClient: Patience = { deliveriesMax: 40 };
  */
 export class MemorySocket {
   readonly remoteAddress = "127.0.0.1";
+  readonly alpnProtocol = "h2";
   data: unknown = undefined;
   paused = false;
   /** Bytes were left over: a drain event is due. */
@@ -67,6 +72,10 @@ export class MemorySocket {
         : buffer.toString("latin1", offset, offset + taken);
     if (text !== "") this.take(text);
     return taken;
+  }
+
+  getServername(): string {
+    return "app.test";
   }
 
   unblock(): void {

@@ -4,20 +4,20 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { repository } from "../harness/cloud.ts";
 import { emptySum, type Sum } from "./requests.ts";
-import type { Progress } from "./worker.ts";
+import type { Kind, Progress } from "./worker.ts";
 
 export interface MemoryRun {
   readonly sum: Sum;
   /** Of all workers together. */
   readonly durationMs: number;
-  /** What a worker's resident memory grew by at most, from a tenth of its cases to its end. */
+  /** What a worker's resident memory grew by at most, from a quarter of its cases to its end. */
   readonly grownBytesMax: number;
 }
 
 /** What became of a slice. */
 export interface Slice {
   readonly last: Progress;
-  /** Resident bytes after a tenth of its cases. */
+  /** Resident bytes after a quarter of its cases. */
   readonly early: number;
   readonly durationMs: number;
 }
@@ -28,13 +28,19 @@ export interface SliceStore {
   set(key: string, slice: Slice): unknown;
 }
 
-const sliceCases = 250_000;
+/** A minute at most, so that not much is lost with an interrupted run. */
+const sliceCases: Readonly<Record<Kind, number>> = {
+  requests: 250_000,
+  answers: 250_000,
+  http2: 120_000,
+  hpack: 250_000,
+};
 
 /** A case takes well under a millisecond: a worker that says nothing for so long hangs. */
 const silenceMs = 60_000;
 
 interface Job {
-  readonly kind: "requests" | "answers";
+  readonly kind: Kind;
   readonly seed: number;
   readonly count: number;
 }
@@ -65,7 +71,7 @@ async function runWorker(
     text = lines.pop() ?? "";
     for (const line of lines) {
       last = JSON.parse(line) as Progress;
-      if (early === 0 && last.cases >= count / 10) early = last.residentBytes;
+      if (early === 0 && last.cases >= count / 4) early = last.residentBytes;
       onProgress(last);
     }
   }
@@ -87,9 +93,10 @@ export async function runInMemory(
   onProgress: (cases: number) => void,
   store: SliceStore = new Map(),
 ): Promise<MemoryRun> {
-  const slices = Array.from({ length: Math.ceil(job.count / sliceCases) }, (_, index) => ({
-    from: index * sliceCases,
-    count: Math.min(sliceCases, job.count - index * sliceCases),
+  const most = sliceCases[job.kind];
+  const slices = Array.from({ length: Math.ceil(job.count / most) }, (_, index) => ({
+    from: index * most,
+    count: Math.min(most, job.count - index * most),
   }));
   const keyOf = (slice: { from: number; count: number }) =>
     `${job.kind} ${job.seed} ${slice.from} ${slice.count}`;
@@ -123,6 +130,7 @@ function addUp(slices: readonly Slice[]): MemoryRun {
   let grownBytesMax = 0;
   for (const { last, early, durationMs: took } of slices) {
     sum.cases += last.cases;
+    sum.requests += last.requests;
     sum.forwarded += last.forwarded;
     sum.refused += last.refused;
     sum.stopped += last.stopped;

@@ -56,6 +56,9 @@ export const personalities: readonly Personality[] = [
   },
 ];
 
+/** No name of framing is shorter, and no reader makes one longer. */
+const shortest = "content-length".length;
+
 /** The end of the first request in `text` as this reader sees it; -1: it waits for more. */
 export function endFor(reader: Personality, text: string): number {
   const { lineEnd } = reader;
@@ -69,7 +72,7 @@ export function endFor(reader: Personality, text: string): number {
     at = lineEnd.lastIndex;
     if (line === "") break;
     const colon = line.indexOf(":");
-    if (isFirst || colon < 0) continue;
+    if (isFirst || colon < shortest) continue;
     fields.push([reader.nameOf(line.slice(0, colon)), line.slice(colon + 1).trim()]);
   }
   const codings = fields.filter(([name]) => name === "transfer-encoding");

@@ -14,6 +14,8 @@ export interface Finding {
 
 export interface Sum {
   cases: number;
+  /** Requests in what clients sent. */
+  requests: number;
   /** Requests that the app got. */
   forwarded: number;
   /** Cases that ended with a refusal by the gateway. */
@@ -25,6 +27,7 @@ export interface Sum {
 
 export const emptySum = (): Sum => ({
   cases: 0,
+  requests: 0,
   forwarded: 0,
   refused: 0,
   stopped: 0,
@@ -53,9 +56,11 @@ export function runStream(world: World, sent: string, dice: Dice, index: number,
     answer: answerWell,
     early,
     silent: dice.once(16),
+    watcher: null,
   });
   const { faults, forwarded, refused } = judge(sent, outcome, early);
   sum.cases += 1;
+  sum.requests += 1;
   sum.forwarded += forwarded;
   if (refused) sum.refused += 1;
   if (forwarded === 0) sum.stopped += 1;

@@ -198,14 +198,20 @@ export function readRequestHead(text: string, from: number, bounds: Bounds = usu
   return readFacts(method, sent, Number(version.at(-1)), section);
 }
 
+/** The host in an authority, as it is compared; null: it is none. */
+export function hostNamed(authority: string): string | null {
+  const named = /^([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/i.exec(authority);
+  const host = (named?.[1] ?? "").toLowerCase().replace(/\.$/, "");
+  return authority.length > 300 || host === "" ? null : host;
+}
+
 function readFacts(method: string, sent: string, minorVersion: number, section: Section): Head {
   const { fields } = section;
   if (method === "CONNECT") return refused(405);
   const hosts = valuesOf(fields, "host");
   const authority = hosts[0] ?? "";
-  const named = /^([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/i.exec(authority);
-  const host = (named?.[1] ?? "").toLowerCase().replace(/\.$/, "");
-  if (hosts.length !== 1 || authority.length > 300 || host === "") return bad;
+  const host = hostNamed(authority);
+  if (hosts.length !== 1 || host === null) return bad;
   const target = originForm(method, sent, authority);
   if (target === null) return bad;
   const framing = framingOf(fields, minorVersion);

@@ -4,9 +4,16 @@
 import { parseArgs } from "node:util";
 import { runAnswerCase } from "./answers.ts";
 import { loadCorpus } from "./corpus.ts";
+import { runHpackCase } from "./http2/hpack.ts";
+import { Http2Fuzz } from "./http2/run.ts";
+import { sabotage } from "./http2/sabotage.ts";
+import { loadHttp2Corpus } from "./http2/script.ts";
 import { startMemoryGateway } from "./memory-gateway.ts";
 import { emptySum, runRequestCase, type Sum } from "./requests.ts";
 import { World } from "./world.ts";
+
+/** HTTP/1's requests, an app's answers, connections of HTTP/2, and their header blocks. */
+export type Kind = "requests" | "answers" | "http2" | "hpack";
 
 export interface Progress extends Sum {
   readonly done: boolean;
@@ -19,17 +26,31 @@ const { values } = parseArgs({
     seed: { type: "string" },
     from: { type: "string" },
     count: { type: "string" },
+    /** A way to break the gateway first. */
+    sabotage: { type: "string" },
   },
 });
-const kind = values.kind === "answers" ? "answers" : "requests";
-const run = kind === "answers" ? runAnswerCase : runRequestCase;
+const kind = values.kind as Kind;
 const [seed, from, count] = [Number(values.seed), Number(values.from), Number(values.count)];
-const findingsMax = 20;
+const findingsMax = values.sabotage === undefined ? 20 : 1;
 /** Between two lines; the parent takes silence for a hang. */
 const lineMs = 2000;
 
 const world = new World(await startMemoryGateway());
-const corpus = loadCorpus(kind);
+/** Runs a case by its index. */
+function makeRunner(): (index: number, sum: Sum) => void {
+  if (kind === "http2") {
+    const fuzz = new Http2Fuzz(world, loadHttp2Corpus(), loadCorpus("answers"));
+    return (index, sums) => fuzz.run(seed, index, sums);
+  }
+  if (kind === "hpack") return (index, sums) => runHpackCase(seed, index, sums);
+  const corpus = loadCorpus(kind);
+  const run = kind === "answers" ? runAnswerCase : runRequestCase;
+  return (index, sums) => run(world, corpus, seed, index, sums);
+}
+
+const run = makeRunner();
+if (values.sabotage !== undefined) await sabotage(values.sabotage);
 const sum = emptySum();
 const tell = (done: boolean) => {
   const progress: Progress = { ...sum, done, residentBytes: process.memoryUsage.rss() };
@@ -37,7 +58,7 @@ const tell = (done: boolean) => {
 };
 let toldAt = performance.now();
 for (let index = from; index < from + count && sum.findings.length < findingsMax; index += 1) {
-  run(world, corpus, seed, index, sum);
+  run(index, sum);
   if (performance.now() - toldAt < lineMs) continue;
   toldAt = performance.now();
   tell(false);

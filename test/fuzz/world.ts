@@ -1,7 +1,7 @@
 import { drainMicrotasks } from "bun:jsc";
 import { type Answerer, AppConnection } from "./app.ts";
 import { type Front, interceptDials } from "./memory-gateway.ts";
-import { forApp, forClient, type Handlers, MemorySocket } from "./memory-socket.ts";
+import { forApp, forClient, forHttp2Client, type Handlers, MemorySocket } from "./memory-socket.ts";
 import type { Dice } from "./random.ts";
 
 /** The gateway's connections to the app outlive a case, as they do in life. */
@@ -14,6 +14,17 @@ interface Line {
   ended: boolean;
 }
 
+/** Sees a connection of HTTP/2 while it goes on. */
+export interface Watcher {
+  sent(text: string): void;
+  /** What was sent up to now is all that came of this read; null: of none. */
+  observe(chunk: Buffer | null): void;
+  /** When all is at rest: what more the client sends. */
+  atRest(): readonly Buffer[];
+  /** When all is at rest again, and the client leaves. @param finished the gateway said FIN. */
+  atEnd(finished: boolean): void;
+}
+
 export interface CaseOptions {
   readonly dice: Dice;
   /** What the client sends, cut as it arrives. */
@@ -23,6 +34,8 @@ export interface CaseOptions {
   readonly early: boolean;
   /** At the end the client goes silent instead of saying goodbye. */
   readonly silent: boolean;
+  /** Null: the client speaks HTTP/1. */
+  readonly watcher: Watcher | null;
 }
 
 /** What became of one case. */
@@ -51,6 +64,8 @@ export class World {
   private lines: Line[] = [];
   private problems: string[] = [];
   private options: CaseOptions | null = null;
+  /** The last read, where all that came of it could not be sent yet. */
+  private unobserved: Buffer | null = null;
   private readonly undo: () => void;
 
   constructor(front: Front) {
@@ -70,12 +85,21 @@ export class World {
       line.socket.dice = options.dice;
       line.app.renew(options.dice, options.answer);
     }
+    const { watcher } = options;
     let text = "";
-    const client = new MemorySocket(options.dice, forClient, (bytes) => {
+    const patience = watcher === null ? forClient : forHttp2Client;
+    const client = new MemorySocket(options.dice, patience, (bytes) => {
       text += bytes;
+      watcher?.sent(bytes);
     });
-    this.front.open(client);
-    const used = this.settle(client, [...options.chunks]);
+    if (watcher === null) this.front.open(client);
+    else this.front.openHttp2(client);
+    let used = this.settle(client, [...options.chunks]);
+    if (watcher !== null) {
+      const more = this.settle(client, [...watcher.atRest()]);
+      used = [...new Set([...used, ...more])];
+      watcher.atEnd(client.finished);
+    }
     const textBefore = text;
     const closedBefore = client.dead;
     const cut = client.terminated && !client.finished;
@@ -116,8 +140,9 @@ export class World {
       // What follows at once from what happened last, happens first.
       drainMicrotasks();
       actions.length = 0;
+      if (this.front.immediates.length > 0) actions.push(() => this.endTurn());
       if (chunks.length > 0 && !client.paused && !client.terminated) {
-        actions.push(() => this.deliver(client, chunks.shift() as Buffer));
+        actions.push(() => this.deliver(client, chunks));
       }
       if (client.blocked && !client.dead) actions.push(() => this.drain(client, this.front));
       const [question] = this.front.questions;
@@ -141,6 +166,7 @@ export class World {
         break;
       }
     }
+    this.observe();
     return [...used];
   }
 
@@ -176,13 +202,37 @@ export class World {
     });
   }
 
-  private deliver(client: MemorySocket, chunk: Buffer): void {
+  private deliver(client: MemorySocket, chunks: Buffer[]): void {
+    if (this.options?.watcher != null) return this.deliverWatched(client, chunks);
     for (const { socket } of this.lines) {
       if (!socket.blocked) continue;
       socket.deliveriesWhileBlocked += 1;
       if (socket.overrun) this.problems.push("reads on from the client while the app is stuck");
     }
+    this.front.data(client, chunks.shift() as Buffer);
+  }
+
+  /** A socket is read at most once in a turn: what came of the read before is on its way. */
+  private deliverWatched(client: MemorySocket, chunks: Buffer[]): void {
+    this.endTurn();
+    if (client.paused || client.terminated) return;
+    this.observe();
+    const chunk = chunks.shift() as Buffer;
+    // Nothing is read any more of who was told that the connection is over.
+    this.unobserved = client.finished ? null : chunk;
     this.front.data(client, chunk);
+    this.endTurn();
+    if (!client.blocked) this.observe();
+  }
+
+  private observe(): void {
+    const { unobserved } = this;
+    this.unobserved = null;
+    this.options?.watcher?.observe(unobserved);
+  }
+
+  private endTurn(): void {
+    for (const immediate of this.front.immediates.splice(0)) immediate();
   }
 
   private drain(socket: MemorySocket, handlers: { drain(socket: MemorySocket): void }): void {
@@ -207,8 +257,9 @@ export class World {
   /** The client's end: nothing of it may be left in the gateway. */
   private leave(client: MemorySocket, silent: boolean, used: AppConnection[]): void {
     if (silent) {
-      // The deadlines of what is under way, of the connection itself, of a tunnel.
-      for (const durationMs of [70_000, 70_000, 4_000_000]) {
+      // The deadlines of what is under way, of the connection itself, of a tunnel; of a stream
+      // that is not read, and again of its connection.
+      for (const durationMs of [70_000, 70_000, 4_000_000, 70_000, 70_000]) {
         if (!client.dead) this.front.advance(durationMs);
         for (const app of this.settle(client, [])) if (!used.includes(app)) used.push(app);
       }

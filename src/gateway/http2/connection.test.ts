@@ -390,6 +390,20 @@ describe("flow control", () => {
     expect(later.filter(({ streamId }) => streamId === 3)).toHaveLength(3);
   });
 
+  test("trailers follow data that went out in turns", () => {
+    const play = new Play().begin([4, 1_000_000]).give(closed);
+    const { stream } = play.user();
+    stream.beginBlock().status(200);
+    stream.sendBlock(false);
+    for (let piece = 0; piece < 5; piece += 1) stream.send(bytes(16_384), 0, 16_384, false);
+    stream.end(block([["x-sum", "1"]]));
+    play.give(frame(8, 0, 0, number32(16_385)));
+    const [last, before] = play.sent.toReversed();
+    expect([before?.type, before?.streamId]).toEqual([0, 1]);
+    expect(last).toEqual({ type: 1, flags: 5, streamId: 1, payload: block([["x-sum", "1"]]) });
+    expect(play.user().closed).toBe(null);
+  });
+
   test("a body nobody takes stops at the window; taken, it goes on", () => {
     const lazy = new Play(false).begin().give(open);
     for (let sent = 0; sent < 64_000; sent += 16_000) lazy.give(frame(0, 0, 1, bytes(16_000)));

@@ -58,14 +58,15 @@ export class Http2Sender implements StreamSender {
   /** Sends what the stream has pending, at most so many frames. False: it could send none. */
   pump(stream: Http2Stream, framesMax = Number.POSITIVE_INFINITY): boolean {
     let frames = 0;
-    while (!stream.closed && !stream.outputEnded && frames < framesMax) {
+    while (!stream.closed && !stream.outputEnded) {
       const pending = stream.pending[0];
       if (pending === undefined) {
+        // Also after the last frame of a turn: nothing would come back to it.
         if (stream.ending) this.writeEnd(stream);
         break;
       }
       const room = Math.min(this.window, stream.sendWindow, frameBytesMax);
-      if (this.blocked || room <= 0) break;
+      if (frames === framesMax || this.blocked || room <= 0) break;
       const end = Math.min(pending.end, pending.start + room);
       const isLast = end === pending.end && stream.endsAfterOne;
       this.writeData(stream, pending.buffer, pending.start, end, isLast);

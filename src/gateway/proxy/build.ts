@@ -121,6 +121,10 @@ export function buildResponseHead(
 const droppedWithCoding = droppedFromResponse.slice();
 droppedWithCoding[fieldId.transferEncoding] = 1;
 
+const notInHttp2 = droppedWithCoding.slice();
+// Of the connection, and in an answer malformed (RFC 9113 8.2.2): clients reset the stream.
+notInHttp2[fieldId.te] = 1;
+
 /** The answer's head as a header block of HTTP/2; a switch to a tunnel is a 200 there. */
 export function encodeResponseHead(
   parser: HeadParser,
@@ -132,7 +136,7 @@ export function encodeResponseHead(
   const isTunnel = facts.status === 101;
   encoder.status(isTunnel ? 200 : facts.status);
   for (let index = 0; index < parser.fieldCount; index += 1) {
-    if (droppedWithCoding[parser.ids[index] as number] === 1) continue;
+    if (notInHttp2[parser.ids[index] as number] === 1) continue;
     if (facts.nominated.length > 0 || isTunnel) {
       const name = parser.fieldName(index, buffer).toLowerCase();
       // The latter is part of HTTP/1.1's handshake only.

@@ -1,6 +1,6 @@
 import { err, ok, type Result } from "../../base/result.ts";
 import type { HeaderField } from "../http2/static-table.ts";
-import type { FaultAnswer } from "./faults.ts";
+import { type FaultAnswer, faultAnswers } from "./faults.ts";
 import { fieldId, identifyField, identifyUnderscored } from "./fields.ts";
 import { type Framing, hostOf } from "./request.ts";
 
@@ -36,6 +36,9 @@ const fieldName = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
 /** No control bytes, no white space at either end (RFC 9113 8.2.1). */
 const fieldValue = /^(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?$/;
 const goodTarget = /^(?:\/[\x21\x22\x24-\x7e\x80-\xff]*|\*)$/;
+
+/** What a request line has besides method and target. */
+const versionBytes = "  HTTP/1.1".length;
 
 const refused = (cause: string) => err<Http2Fault>({ status: 400, cause });
 const malformed = err<Http2Fault>(null);
@@ -196,11 +199,16 @@ function putKnown(all: Gathered, id: number, { name, value }: HeaderField): bool
   }
 }
 
-/** Reads and checks a stream's header; nothing passes that would mean more in HTTP/1.1. */
+/**
+ * Reads and checks a stream's header; nothing passes that would mean more in HTTP/1.1.
+ *
+ * @param startLineBytesMax of the line that goes upstream, which HTTP/2 has no limit for.
+ */
 export function readHttp2Request(
   fields: readonly HeaderField[],
   ended: boolean,
   added: AddedToRequest,
+  startLineBytesMax: number,
 ): Result<Http2Request, Http2Fault> {
   const gathered = gather(fields);
   if (!gathered.ok) return gathered;
@@ -220,6 +228,9 @@ export function readHttp2Request(
   if (!method.test(verb)) return refused("The method is malformed.");
   if (!goodTarget.test(target)) return refused("The path is malformed.");
   if (target === "*" && verb !== "OPTIONS") return refused("Only OPTIONS may ask for *.");
+  if (verb.length + target.length + versionBytes > startLineBytesMax) {
+    return err(faultAnswers.startLineTooLong);
+  }
   const authority = pseudo.authority ?? all.host ?? "";
   if (all.host !== null && all.host.toLowerCase() !== authority.toLowerCase()) {
     return refused("The Host header field is not the request's authority.");

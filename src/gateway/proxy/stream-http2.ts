@@ -91,7 +91,8 @@ export class Http2Client implements ExchangeClient, StreamUser, Deadlined {
     if (fields === null) return this.answer(faultAnswers.fieldsTooLarge, id);
     const webSocketKey = () => Buffer.from(context.random.token(16)).toString("base64");
     const added = { address: this.address, requestId: id, webSocketKey };
-    const read = readHttp2Request(fields, stream.inputEnded, added);
+    const lineBytesMax = context.limits.head.startLineBytesMax;
+    const read = readHttp2Request(fields, stream.inputEnded, added, lineBytesMax);
     if (!read.ok) {
       if (read.error !== null) return this.answer(read.error, id);
       logUnplaced(context, this, id, null, 400, 0);

@@ -34,6 +34,9 @@ export function number32(value: number): Buffer {
   return bytes;
 }
 
+export const windowUpdate = (streamId: number, increment: number): Buffer =>
+  frame(8, 0, streamId, number32(increment));
+
 export const headers = (
   streamId: number,
   fields: readonly (readonly [string, string])[],
