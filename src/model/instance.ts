@@ -35,8 +35,9 @@ export type ExitCause =
   | { readonly kind: "unknown" };
 
 /** Where the gateway reaches an instance. */
+export type UnixEndpoint = { readonly kind: "unix"; readonly path: string };
 export type Endpoint =
-  | { readonly kind: "unix"; readonly path: string }
+  | UnixEndpoint
   | { readonly kind: "tcp"; readonly host: string; readonly port: number };
 
 /**
@@ -60,7 +61,13 @@ export type InstancePhase =
       /** Null: takes no requests (a worker). */
       readonly endpoint: Endpoint | null;
     }
-  | { readonly state: "frozen"; readonly since: Timestamp; readonly pid: number }
+  | {
+      readonly state: "frozen";
+      readonly since: Timestamp;
+      readonly pid: number;
+      /** Where it will be again once it is thawed; connections to it wait until then. */
+      readonly endpoint: Endpoint | null;
+    }
   | { readonly state: "asleep"; readonly since: Timestamp }
   | { readonly state: "backing-off"; readonly until: Timestamp; readonly cause: ExitCause }
   | { readonly state: "stopping"; readonly since: Timestamp }

@@ -1,4 +1,4 @@
-import type { Endpoint } from "./instance.ts";
+import type { Endpoint, UnixEndpoint } from "./instance.ts";
 import type { AppName, InstanceId, NodeName, ProjectName } from "./names.ts";
 import type { Affinity } from "./release.ts";
 import type { AppCosts } from "./wire.ts";
@@ -13,8 +13,11 @@ export interface RouteInstance {
   readonly cores: number;
   readonly state:
     | { readonly kind: "running"; readonly endpoint: Endpoint }
-    /** Frozen or asleep: must be woken with a `wake` request first. */
-    | { readonly kind: "asleep" }
+    /**
+     * Frozen or asleep: must be woken with a `wake` request first. `socket` of one that is frozen:
+     * takes connections meanwhile, and such requests as may be sent twice.
+     */
+    | { readonly kind: "asleep"; readonly socket?: UnixEndpoint }
     /** Coming up or backing off: of use to a request that can wait. `again`: it served before. */
     | { readonly kind: "starting"; readonly again?: true };
 }

@@ -20,6 +20,7 @@ import { prepareHost } from "./host.ts";
 import { Instance } from "./instance.ts";
 import type { InstanceFile, Sleeper } from "./instance-files.ts";
 import { gatewayCgroupPrefix } from "./paths.ts";
+import type { Urgency } from "./reports.ts";
 
 // The agent runs what the ledger assigns to its node. It is level-triggered: it follows the
 // assignments, compares them with the instances that it has, and lets each instance make up
@@ -69,7 +70,7 @@ class NodeAgent implements Agent {
     this.#options = options;
     this.#running = {
       instances: new Map(),
-      changed: (instance, urgent) => this.#changed(instance, urgent),
+      changed: (instance, urgency) => this.#changed(instance, urgency),
       gone: (instance) => this.#gone(instance),
       lost: (instance) => void this.#find(instance),
     };
@@ -290,13 +291,14 @@ class NodeAgent implements Agent {
     this.#parts?.removeStrayFiles((id) => this.#running.instances.has(id));
   }
 
-  #changed(instance: Instance, urgent: boolean): void {
+  #changed(instance: Instance, urgency: Urgency): void {
     const id = instance.assignment.instance;
     // One that has just gone was reported as removed; naming it again would bring it back.
     if (this.#closed || !this.#running.instances.has(id)) return;
-    this.#parts?.reports.changed(id, urgent);
-    const { state } = instance.situation;
-    if (urgent && (state === "running" || state === "frozen")) this.#parts?.sampler.touch(id);
+    this.#parts?.reports.changed(id, urgency);
+    if (urgency !== "later" && instance.situation.state === "running") {
+      this.#parts?.sampler.touch(id);
+    }
   }
 
   #gone(instance: Instance): void {
@@ -337,7 +339,7 @@ class NodeAgent implements Agent {
     const bedMs = this.#options.bedMs ?? defaultBedMs;
     this.#subscriptions.push(clock.every(bedMs / 3, () => this.#putToBed(parts, bedMs)));
     parts.reports.open();
-    for (const id of instances.keys()) parts.reports.changed(id, true);
+    for (const id of instances.keys()) parts.reports.changed(id, "now");
   }
 
   #serve(parts: AgentParts): void {

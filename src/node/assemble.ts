@@ -29,7 +29,7 @@ import { type CloudPaths, dataPaths, nodePaths } from "./paths.ts";
 import { Preparation } from "./preparation.ts";
 import { availableMemory, ReadyPool } from "./ready-pool.ts";
 import { Releases } from "./releases.ts";
-import { createReports, type Reports } from "./reports.ts";
+import { createReports, type Reports, type Urgency } from "./reports.ts";
 import { createSampler, type Sampler } from "./sampler.ts";
 import type { Sandbox } from "./sandbox/sandbox.ts";
 import type { PreparedRelease } from "./sessions/sessions.ts";
@@ -66,7 +66,7 @@ export interface AgentOptions {
 /** The instances of the node, and who is told of them. */
 export interface Running {
   readonly instances: Map<InstanceId, Instance>;
-  changed(instance: Instance, urgent: boolean): void;
+  changed(instance: Instance, urgency: Urgency): void;
   gone(instance: Instance): void;
   /** Somebody asks for it, and nothing here tells of it. */
   lost(instance: InstanceId): void;

@@ -2,7 +2,6 @@ import { isDeepStrictEqual } from "node:util";
 import { assert } from "../base/assert.ts";
 import { err, ok } from "../base/result.ts";
 import type { Clock, Random, Timer, Timestamp } from "../base/time.ts";
-import { formatBytes } from "../base/units.ts";
 import type { Assignment, ExitCause, InstanceStatus } from "../model/instance.ts";
 import { releaseProcess } from "../model/names.ts";
 import type { InstanceTotals, WakeReply } from "../model/wire.ts";
@@ -21,10 +20,22 @@ import {
 } from "./drivers/process.ts";
 import type { InstanceFile, InstanceFiles } from "./instance-files.ts";
 import { type LaunchContext, Launcher } from "./launcher.ts";
-import type { InstanceLog } from "./logs/instance-log.ts";
+import { type InstanceLog, lastOutput } from "./logs/instance-log.ts";
 import { type CpuSample, Meter } from "./meter.ts";
-import { afterBoot, causeOf, isFallingAsleep, phaseOf, rests, wantedOf } from "./phases.ts";
+import {
+  afterBoot,
+  asleepAnew,
+  causeOf,
+  isFallingAsleep,
+  isWrittenLater,
+  outOfMemory,
+  rests,
+  statusOf,
+  urgencyOf,
+  wantedOf,
+} from "./phases.ts";
 import type { ReadyOwner, ReadyPool } from "./ready-pool.ts";
+import type { Urgency } from "./reports.ts";
 import type { StartGate } from "./start-gate.ts";
 import { Tally } from "./tally.ts";
 
@@ -34,7 +45,9 @@ import { Tally } from "./tally.ts";
 //   input → step → state on disk → effects → (later) inputs
 //
 // The order is what makes kill -9 harmless: whatever an effect takes hold of is named on disk
-// before, so the next lode finds either the thing or a name for nothing.
+// before, so the next lode finds either the thing or a name for nothing. Two, for which a request
+// waits, write by themselves: a start out of sleep before it takes hold of anything, and a thaw
+// after the answer (a request to what is left frozen is found by its gateway's load: idle.ts).
 
 export interface InstanceContext extends LaunchContext {
   readonly clock: Clock;
@@ -46,13 +59,11 @@ export interface InstanceContext extends LaunchContext {
   readonly shares: CpuShares;
   /** Asks every gateway; feeds `quiesced`. */
   quiesce(assignment: Assignment): Promise<Extract<Input, { kind: "quiesced" }>>;
-  /** Status has changed; `urgent` when more than usage. */
-  changed(instance: Instance, urgent: boolean): void;
+  /** Status has changed. */
+  changed(instance: Instance, urgency: Urgency): void;
   /** It is gone from this node. */
   gone(instance: Instance): void;
 }
-
-const tailLines = 20;
 
 export class Instance implements ReadyOwner {
   assignment: Assignment;
@@ -81,7 +92,7 @@ export class Instance implements ReadyOwner {
     this.#meter = new Meter(assignment.limits, context.shares, this.#tally);
     this.#launcher = new Launcher(context, (held) => {
       this.#held = held;
-      context.files.write(this.file);
+      this.#context.files.write(this.file);
     });
   }
 
@@ -134,15 +145,11 @@ export class Instance implements ReadyOwner {
 
   /** It slept, and what was kept of it is lost: it sleeps on, and starts when it is woken. */
   async sleepOn(): Promise<void> {
-    this.#state = {
-      ...this.#state,
-      situation: { state: "asleep", since: this.#now() },
-      wasHealthy: true,
-    };
+    this.#state = asleepAnew(this.#state, this.#now());
     await this.#readRelease();
     this.#context.files.write(this.file);
     this.log.event("what was kept of it while it slept cannot be read: it begins anew");
-    this.#context.changed(this, true);
+    this.#context.changed(this, "now");
   }
 
   /** Takes up what an earlier lode left. */
@@ -251,11 +258,7 @@ export class Instance implements ReadyOwner {
   }
 
   status(): InstanceStatus {
-    const { instance, project, app, release, process } = this.assignment;
-    const { wasHealthy, restarts, lastExit } = this.#state;
-    const phase = phaseOf(this.situation);
-    const about = { instance, project, app, release, process, phase };
-    return { ...about, wasHealthy, restarts, lastExit, usage: this.#meter.usage };
+    return statusOf(this.assignment, this.#state, this.#meter.usage);
   }
 
   /** Null: nothing happened to it yet. */
@@ -265,11 +268,17 @@ export class Instance implements ReadyOwner {
     return totals === null ? null : { instance, project, app, process, ...totals };
   }
 
+  /** It uses nothing until somebody asks something of it, and earns no credit. */
+  get standsStill(): boolean {
+    return this.situation.state === "frozen" && !this.accounted;
+  }
+
   /** Reads its use; returns the cores in use, or null when it does not run. */
   async sample(): Promise<number | null> {
     try {
+      const before = this.#meter.usage;
       const usage = await this.#meter.sample(this.#now());
-      if (usage !== null) this.#context.changed(this, false);
+      if (usage !== null && usage !== before) this.#context.changed(this, "later");
       return usage?.cpuCores ?? null;
     } catch (cause) {
       this.log.event(`its limits cannot be set: ${reasonOf(cause)}`);
@@ -311,11 +320,12 @@ export class Instance implements ReadyOwner {
     this.#state = state;
     this.#tally.restarted(state.restarts - before.restarts);
     if (state.situation.state === "running") this.#tally.runs(this.#now());
-    if (isDurable && state.situation.state !== "gone") this.#context.files.write(this.file);
+    const isWrittenNow = isDurable && !isWrittenLater(before, effects);
+    if (isWrittenNow && state.situation.state !== "gone") this.#context.files.write(this.file);
     for (const effect of effects) this.#carryOut(effect);
     this.#armTimer();
     if (before.situation !== state.situation) {
-      this.#context.changed(this, true);
+      this.#context.changed(this, urgencyOf(before, { state, effects }));
       this.#followReady();
       for (const settle of this.#settled.splice(0)) settle();
     }
@@ -351,11 +361,10 @@ export class Instance implements ReadyOwner {
         void this.#freeze();
         return;
       case "thaw":
-        // It may have ended at this very moment.
-        this.process?.cgroup.thaw().catch(() => {});
+        this.#thaw();
         return;
       case "quiesce":
-        void this.#quiesce();
+        void this.#context.quiesce(this.assignment).then((answer) => this.feed(answer));
         return;
       case "log":
         this.log.event(effect.text);
@@ -369,10 +378,6 @@ export class Instance implements ReadyOwner {
     }
   }
 
-  async #quiesce(): Promise<void> {
-    this.feed(await this.#context.quiesce(this.assignment));
-  }
-
   async #freeze(): Promise<void> {
     const { process } = this;
     try {
@@ -381,6 +386,14 @@ export class Instance implements ReadyOwner {
       // What ended meanwhile cannot be frozen and need not.
       if (this.process === process) this.log.event(`cannot be frozen: ${reasonOf(cause)}`);
     }
+  }
+
+  #thaw(): void {
+    // It may have ended at this very moment.
+    this.process?.cgroup.thaw().catch(() => {});
+    setImmediate(() => {
+      if (!this.#closed && this.situation.state !== "gone") this.#context.files.write(this.file);
+    });
   }
 
   async #start(): Promise<void> {
@@ -425,18 +438,13 @@ export class Instance implements ReadyOwner {
     assert(this.process === null, "an instance has one process");
     this.process = process;
     this.#meter.attach(process.cgroup, this.#now());
-    const oom = process.cgroup.onOomKill(() => this.#outOfMemory());
+    const oom = process.cgroup.onOomKill(() => {
+      if (!this.#closed) this.log.event(outOfMemory(this.#meter.memoryMaxBytes));
+    });
     void process.ended.then((end) => {
       oom.cancel();
       this.#ended(end);
     });
-  }
-
-  #outOfMemory(): void {
-    if (this.#closed) return;
-    const limit = this.#meter.memoryMaxBytes;
-    const of = limit === null ? "the machine has no more" : `its limit is ${formatBytes(limit)}`;
-    this.log.event(`out of memory: the kernel killed a process (${of})`);
   }
 
   #ended({ exit, usage, problem }: ProcessEnd): void {
@@ -466,11 +474,16 @@ export class Instance implements ReadyOwner {
   }
 
   #startFailed(stage: "build" | "start", reason: string, logTail: readonly string[]): void {
-    this.feed({ kind: "startFailed", stage, reason, logTail, jitter: this.#jitter() });
+    this.feed({ kind: "startFailed", stage, reason, logTail, jitter: this.#context.random.next() });
   }
 
   #feedExit(cause: ExitCause): void {
-    this.feed({ kind: "exited", cause, logTail: this.#logTail(), jitter: this.#jitter() });
+    this.feed({
+      kind: "exited",
+      cause,
+      logTail: lastOutput(this.log, this.#launchedAt),
+      jitter: this.#context.random.next(),
+    });
   }
 
   #discard(): void {
@@ -482,14 +495,5 @@ export class Instance implements ReadyOwner {
     const withdrawn = this.#context.ready.withdraw(this);
     if (withdrawn === null) leave();
     else void withdrawn.then(leave);
-  }
-
-  #logTail(): readonly string[] {
-    const lines = this.log.read({ since: this.#launchedAt, tail: tailLines });
-    return lines.filter(({ stream }) => stream === "out").map(({ text }) => text);
-  }
-
-  #jitter(): number {
-    return this.#context.random.next();
   }
 }

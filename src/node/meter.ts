@@ -123,9 +123,13 @@ export class Meter {
     await this.#apply();
   }
 
-  /** Reads the use since the last time and accounts for it; null when it does not run. */
+  /**
+   * Reads the use since the last time and accounts for it; null when it does not run. The same
+   * object as the last time: nothing changed.
+   */
   async sample(now: Timestamp): Promise<InstanceUsage | null> {
     const cgroup = this.#cgroup;
+    if (cgroup !== null && this.#stoodStill(cgroup)) return this.#rest(now);
     const read = (await cgroup?.usage().catch(() => null)) ?? null;
     if (read === null || this.#cgroup !== cgroup) return null;
     const { cpuTimeUs, oomKills } = read;
@@ -145,6 +149,20 @@ export class Meter {
     this.#usage = usage;
     await this.#apply();
     return usage;
+  }
+
+  /** One file tells, where a reading takes five: most instances do nothing most of the time. */
+  #stoodStill(cgroup: Cgroup): boolean {
+    if (this.#usage === null || this.needsAccounting) return false;
+    return cgroup.cpuTimeUs() === this.#usage.cpuTimeUs;
+  }
+
+  #rest(now: Timestamp): InstanceUsage | null {
+    this.#sampledAt = now;
+    this.#sharer?.observe(0);
+    const usage = this.#usage;
+    if (usage !== null && usage.cpuCores > 0) this.#usage = { ...usage, cpuCores: 0 };
+    return this.#usage;
   }
 
   get #creditLeft(): Pick<InstanceUsage, "cpuCredit" | "memoryCredit"> {

@@ -1,5 +1,14 @@
-import type { Assignment, ExitCause, InstancePhase } from "../model/instance.ts";
-import type { InstanceState, Situation, Wanted } from "./decide/state.ts";
+import type { Timestamp } from "../base/time.ts";
+import { formatBytes } from "../base/units.ts";
+import type {
+  Assignment,
+  ExitCause,
+  InstancePhase,
+  InstanceStatus,
+  InstanceUsage,
+} from "../model/instance.ts";
+import type { InstanceState, Situation, Step, Wanted } from "./decide/state.ts";
+import type { Urgency } from "./reports.ts";
 import type { SandboxExit } from "./sandbox/sandbox.ts";
 
 export function wantedOf({ keepAwake, freezeMs, idleMs, drain }: Assignment): Wanted {
@@ -8,7 +17,7 @@ export function wantedOf({ keepAwake, freezeMs, idleMs, drain }: Assignment): Wa
 }
 
 /** A situation as others see it. */
-export function phaseOf(situation: Situation): InstancePhase {
+function phaseOf(situation: Situation): InstancePhase {
   switch (situation.state) {
     case "starting":
       return { state: "starting", pid: situation.pid };
@@ -16,8 +25,10 @@ export function phaseOf(situation: Situation): InstancePhase {
       const { pid, startedAt, endpoint } = situation;
       return { state: "running", pid, startedAt, endpoint };
     }
-    case "frozen":
-      return { state: "frozen", since: situation.since, pid: situation.pid };
+    case "frozen": {
+      const { since, pid, endpoint } = situation;
+      return { state: "frozen", since, pid, endpoint };
+    }
     case "stopping":
       return { state: "stopping", since: situation.since };
     case "gone":
@@ -25,6 +36,27 @@ export function phaseOf(situation: Situation): InstancePhase {
     default:
       return situation;
   }
+}
+
+export function statusOf(
+  { instance, project, app, release, process }: Assignment,
+  { situation, wasHealthy, restarts, lastExit }: InstanceState,
+  usage: InstanceUsage | null,
+): InstanceStatus {
+  const about = { instance, project, app, release, process, phase: phaseOf(situation) };
+  return { ...about, wasHealthy, restarts, lastExit, usage };
+}
+
+/** As of one of which is only known that it slept. */
+export function asleepAnew(state: InstanceState, now: Timestamp): InstanceState {
+  return { ...state, situation: { state: "asleep", since: now }, wasHealthy: true };
+}
+
+/** @param limitBytes null: it has none. */
+export function outOfMemory(limitBytes: number | null): string {
+  const of =
+    limitBytes === null ? "the machine has no more" : `its limit is ${formatBytes(limitBytes)}`;
+  return `out of memory: the kernel killed a process (${of})`;
 }
 
 /** After a boot nothing runs; what slept or had ended stays so. */
@@ -56,4 +88,19 @@ export function causeOf(exit: SandboxExit, oomKills: number, limitBytes: number 
     (exit.kind === "signal" && exit.signal === "SIGKILL") ||
     (exit.kind === "exit" && exit.code === killedCode);
   return oomKills > 0 && wasKilled ? { kind: "out-of-memory", limitBytes } : exit;
+}
+
+/** The effect writes the state down: instance.ts. */
+export function isWrittenLater({ situation }: InstanceState, effects: Step["effects"]): boolean {
+  const wasAsleep = situation.state === "asleep";
+  return effects.some(({ kind }) => kind === "thaw" || (wasAsleep && kind === "start"));
+}
+
+/** How soon others must hear of a step. */
+export function urgencyOf(before: InstanceState, { state, effects }: Step): Urgency {
+  // Gateways were asked before, and many may freeze one after another.
+  if (state.situation.state === "frozen") return "later";
+  const rested = ["frozen", "asleep"].includes(before.situation.state);
+  // A request woke it: who sent that one is told by the answer to it, the others have time.
+  return rested || effects.some(({ kind }) => kind === "answerWake") ? "soon" : "now";
 }

@@ -1,5 +1,5 @@
 import type { Json } from "../base/json.ts";
-import type { Clock, Timer } from "../base/time.ts";
+import type { Clock, Timer, Timestamp } from "../base/time.ts";
 import type { Subscription, Wire } from "../fabric/wire.ts";
 import type { InstanceStatus } from "../model/instance.ts";
 import type { InstanceId, NodeName } from "../model/names.ts";
@@ -13,15 +13,20 @@ import {
   subjects,
 } from "../model/wire.ts";
 
-/** Use is told at most so often; everything else at once. */
-const usageMs = 1000;
+/**
+ * How soon a change is told: at once; when whoever waited for it, and was told, has had the cores
+ * to get on; at most every second (how much is used, what froze).
+ */
+export type Urgency = "now" | "soon" | "later";
+
+const delaysMs = { soon: 20, later: 1000 } as const;
 /** A sign of life, and what shows a lost message by its number. */
 const heartbeatMs = 5000;
 
 export interface Reports {
   /** What is told from now on when somebody asks is the whole. */
   open(): void;
-  changed(instance: InstanceId, urgent: boolean): void;
+  changed(instance: InstanceId, urgency: Urgency): void;
   /** @param last what there is to tell of it in the end. */
   removed(instance: InstanceId, last: InstanceTotals | null): void;
   /** It sleeps, and is kept in memory no more: its next totals begin at 0. */
@@ -45,14 +50,14 @@ export function createReports(
   const removed = new Map<InstanceId, InstanceTotals | null>();
   const rested: InstanceTotals[] = [];
   let sequence = 0;
-  let soon = false;
-  let later: Timer | null = null;
+  let isNow = false;
+  let waiting: { readonly at: Timestamp; readonly timer: Timer } | null = null;
   let closed = false;
 
   function flush(): void {
-    soon = false;
-    later?.cancel();
-    later = null;
+    isNow = false;
+    waiting?.timer.cancel();
+    waiting = null;
     if (closed) return;
     const statuses = [...changed].map(statusOf).filter((status) => status !== null);
     const gone = [...removed.keys()];
@@ -74,42 +79,48 @@ export function createReports(
     wire.publish(subjects.nodeStatus(node), change as unknown as Json);
   }
 
-  function flushSoon(): void {
-    if (soon) return;
-    soon = true;
-    // Everything that happens in this turn travels as one message; after what the turn began (a
-    // start, the answer to a wake), which nobody else waits for less.
+  function flushNow(): void {
+    if (isNow) return;
+    isNow = true;
+    // Everything that happens in this turn travels as one message; after what the turn began.
     setImmediate(flush);
+  }
+
+  function flushAfter(delayMs: number): void {
+    const at = clock.now() + delayMs;
+    if (isNow || (waiting !== null && waiting.at <= at)) return;
+    waiting?.timer.cancel();
+    waiting = { at, timer: clock.after(delayMs, flush) };
   }
 
   const at = () => ({ epoch, sequence });
   let responders: readonly Subscription[] = [];
-  const heartbeat = clock.every(heartbeatMs, flushSoon);
+  const heartbeat = clock.every(heartbeatMs, flushNow);
 
   return {
     open() {
       const tell = (id: InstanceId) => statusOf(id) ?? sleeperOf(id);
       responders = answerAsked(node, wire, clock, at, all, tell);
     },
-    changed(instance, urgent) {
+    changed(instance, urgency) {
       removed.delete(instance);
       changed.add(instance);
-      if (urgent) flushSoon();
-      else later ??= clock.after(usageMs, flush);
+      if (urgency === "now") flushNow();
+      else flushAfter(delaysMs[urgency]);
     },
     removed(instance, last) {
       changed.delete(instance);
       removed.set(instance, last);
-      flushSoon();
+      flushNow();
     },
     rested(last) {
       if (last === null) return;
       rested.push({ ...last, last: true });
-      flushSoon();
+      flushNow();
     },
     close() {
       closed = true;
-      later?.cancel();
+      waiting?.timer.cancel();
       heartbeat.cancel();
       for (const responder of responders) responder.cancel();
     },

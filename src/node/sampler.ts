@@ -6,7 +6,8 @@ import type { Instance } from "./instance.ts";
 
 // How often an instance's use is read. Reading costs a few files each; with hundreds of idle
 // instances that would be most of what lode does. So a busy one is read every second, one
-// that used nothing ever more rarely, and a request makes it due again. Only when there is hardly
+// that used nothing ever more rarely, one that is frozen once, and a request makes it due again
+// (one file then tells whether there is anything to read). Only when there is hardly
 // a core to spare all are read every second, for who wants some then gets its part.
 
 const tickMs = 1000;
@@ -49,6 +50,11 @@ export function createSampler(
         continue;
       }
       read.push(id);
+      // Whoever thaws it says so.
+      if (instance.standsStill) {
+        plans.delete(id);
+        continue;
+      }
       const busy = cores >= idleCores || instance.accounted;
       plan.delayMs = busy ? tickMs : Math.min(delayMsMax, plan.delayMs * 2);
       plan.dueAt = now + plan.delayMs;

@@ -321,7 +321,7 @@ function phaseOf(state: string, options: Options, now: number): InstancePhase {
     preparing: { state: "preparing", step: "files" },
     starting: { state: "starting", pid: 7 },
     running: { state: "running", pid: 7, startedAt: now, endpoint: null },
-    frozen: { state: "frozen", since: now, pid: 7 },
+    frozen: { state: "frozen", since: now, pid: 7, endpoint: null },
     asleep: { state: "asleep", since: now },
     "backing-off": { state: "backing-off", until: now, cause: { kind: "exit", code } },
     stopping: { state: "stopping", since: now },

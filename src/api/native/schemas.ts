@@ -95,17 +95,14 @@ const endpointSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("tcp"), host: z.string(), port: z.number().int() }),
 ]);
 
+const processFields = { pid: z.number().int(), endpoint: endpointSchema.nullable() };
+
 const phaseSchema = z
   .discriminatedUnion("state", [
     z.object({ state: z.literal("preparing"), step: z.enum(["files", "build"]) }),
     z.object({ state: z.literal("starting"), pid: z.number().int().nullable() }),
-    z.object({
-      state: z.literal("running"),
-      pid: z.number().int(),
-      startedAt: timestamp,
-      endpoint: endpointSchema.nullable(),
-    }),
-    z.object({ state: z.literal("frozen"), since: timestamp, pid: z.number().int() }),
+    z.object({ state: z.literal("running"), startedAt: timestamp, ...processFields }),
+    z.object({ state: z.literal("frozen"), since: timestamp, ...processFields }),
     z.object({ state: z.literal("asleep"), since: timestamp }),
     z.object({ state: z.literal("backing-off"), until: timestamp, cause: exitCauseSchema }),
     z.object({ state: z.literal("stopping"), since: timestamp }),

@@ -69,6 +69,10 @@ function reachability(status: InstanceStatus | null): RouteInstance["state"] | n
       if (phase.endpoint === null) return null;
       return { kind: "running", endpoint: phase.endpoint };
     case "frozen":
+      // An address is another's as soon as it has ended; a socket's name is its own for ever.
+      return phase.endpoint?.kind === "unix"
+        ? { kind: "asleep", socket: phase.endpoint }
+        : { kind: "asleep" };
     case "asleep":
     // Going to sleep: a wake waits for the end and starts it again.
     case "stopping":

@@ -131,6 +131,10 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     return this.request.target;
   }
 
+  get isRepeatable(): boolean {
+    return this.requestDone && this.bytesIn === 0 && idempotentMethods.has(this.request.method);
+  }
+
   get upgrade(): string | null {
     return this.request.upgrade;
   }
@@ -161,8 +165,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     if (this.heldAt !== null) this.wakeMs = now - this.heldAt;
     this.instance = instance;
     this.app.began(instance, this, now);
-    const repeatable = this.requestDone && idempotentMethods.has(this.request.method);
-    const idle = instance.pool.take(now, repeatable);
+    const idle = instance.pool.take(now, this.isRepeatable);
     if (idle !== null) {
       this.upstream = idle;
       this.send(now);
@@ -330,8 +333,7 @@ export class Exchange implements UpstreamUser, Waiter, Drainable, Deadlined {
     if (this.phase === "finished") return;
     if (this.responding) return this.cut();
     const stale = upstream?.reused === true && !upstream.answered;
-    const repeatable = this.requestDone && this.bytesIn === 0;
-    if (stale && repeatable && idempotentMethods.has(this.request.method) && instance !== null) {
+    if (stale && this.isRepeatable && instance !== null) {
       // Its idle time was over before the request reached it.
       this.connect(instance);
       return;

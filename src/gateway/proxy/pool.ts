@@ -1,12 +1,14 @@
 import type { Timestamp } from "../../base/time.ts";
+import type { Endpoint } from "../../model/instance.ts";
 import type { GatewayContext } from "../context.ts";
-import type { UpstreamConnection, UpstreamHome } from "./upstream.ts";
+import { UpstreamConnection, type UpstreamHome } from "./upstream.ts";
 
 /** The idle connections to one instance; the last used is taken first. */
 export class UpstreamPool implements UpstreamHome {
   private readonly idle: UpstreamConnection[] = [];
   private readonly context: GatewayContext;
   private open = true;
+  private onAhead: (() => void) | null = null;
 
   constructor(context: GatewayContext) {
     this.context = context;
@@ -25,6 +27,17 @@ export class UpstreamPool implements UpstreamHome {
     return connection;
   }
 
+  get hasIdle(): boolean {
+    return this.idle.length > 0;
+  }
+
+  /** One more, before there is a request to be sent on it. */
+  connectAhead(endpoint: Endpoint, onReady: () => void): void {
+    if (!this.open || this.idle.length > 0) return;
+    this.onAhead = onReady;
+    new UpstreamConnection(this.context, this, endpoint, null);
+  }
+
   keep(connection: UpstreamConnection): boolean {
     const { limits, clock } = this.context;
     if (!this.open || this.idle.length >= limits.upstreamIdleMax) return false;
@@ -37,6 +50,9 @@ export class UpstreamPool implements UpstreamHome {
     connection.idleSince = now;
     connection.deadlineAt = now + Math.min(limits.upstreamIdleMs, patienceMs);
     this.idle.push(connection);
+    const { onAhead } = this;
+    this.onAhead = null;
+    onAhead?.();
     return true;
   }
 

@@ -60,7 +60,7 @@ export interface UpstreamHome {
  */
 export class UpstreamConnection implements Deadlined {
   deadlineAt: Timestamp = Number.POSITIVE_INFINITY;
-  /** Has served a request before. */
+  /** Was idle before its present request: it may have died unnoticed. */
   reused = false;
   /** A byte of the present response has come. */
   answered = false;
@@ -83,7 +83,13 @@ export class UpstreamConnection implements Deadlined {
   private paused = false;
   private closed = false;
 
-  constructor(context: GatewayContext, home: UpstreamHome, endpoint: Endpoint, user: UpstreamUser) {
+  /** @param user null: it begins idle. */
+  constructor(
+    context: GatewayContext,
+    home: UpstreamHome,
+    endpoint: Endpoint,
+    user: UpstreamUser | null,
+  ) {
     this.context = context;
     this.home = home;
     this.user = user;
@@ -111,7 +117,9 @@ export class UpstreamConnection implements Deadlined {
     this.socket = socket;
     this.output = new Output(socket);
     this.deadlineAt = Number.POSITIVE_INFINITY;
-    this.user?.onConnected();
+    if (this.user !== null) return this.user.onConnected();
+    this.reused = true;
+    if (!this.home.keep(this)) this.close();
   }
 
   failed(cause: string): void {

@@ -22,6 +22,8 @@ export interface Waiter {
   readonly method: string;
   /** Path and query. */
   readonly target: string;
+  /** Sent twice it does the same as once, and all of it is here. */
+  readonly isRepeatable: boolean;
   /** Its class; set when it is placed. */
   routeClass: RouteClass | null;
   /** What it counts in the load table while it is in flight. */
@@ -264,6 +266,10 @@ export class AppState implements Told {
     return !this.host.isQuiesced(instance.id);
   }
 
+  private takes(instance: InstanceState, waiter: Waiter, now: Timestamp): boolean {
+    return this.canTake(instance, now) || (instance.takesAhead && waiter.isRepeatable);
+  }
+
   /** It could be woken to take a share. */
   private mayRest(instance: InstanceState): boolean {
     if (!instance.rests && !this.host.isQuiesced(instance.id)) return false;
@@ -275,10 +281,10 @@ export class AppState implements Told {
     const { candidates } = this;
     const now = context.clock.now();
     this.resting = null;
-    if (owner !== null) return this.canTake(owner, now) ? owner : null;
+    if (owner !== null) return this.takes(owner, waiter, now) ? owner : null;
     candidates.length = 0;
     for (const instance of this.instances.values()) {
-      if (this.canTake(instance, now)) candidates.push(instance);
+      if (this.takes(instance, waiter, now)) candidates.push(instance);
       else if (this.mayRest(instance)) this.resting = instance;
     }
     if (candidates.length <= 1) return candidates[0] ?? null;
@@ -331,6 +337,10 @@ export class AppState implements Told {
 
   /** Sees to it that something is under way for those who wait. */
   private stir(): void {
+    for (const instance of this.instances.values()) {
+      // A request lies in its socket.
+      if (instance.rests && instance.inFlight > 0 && !instance.waking) void this.wake(instance);
+    }
     if (this.route.affinity === undefined) {
       if (this.waiting.size > 0) this.stirAny();
       return;
@@ -394,7 +404,9 @@ export class AppState implements Told {
 
   private async wake(instance: InstanceState): Promise<void> {
     instance.waking = true;
-    const answer = await this.host.wake(instance);
+    const asked = this.host.wake(instance);
+    instance.connectAhead(() => this.sendAhead());
+    const answer = await asked;
     instance.waking = false;
     switch (answer.kind) {
       case "awake":
@@ -413,6 +425,18 @@ export class AppState implements Told {
       default:
         this.trouble = answer.reason;
         this.stirAfter(wakeRetryMs);
+    }
+  }
+
+  /** The oldest that may be sent again, should its instance end instead of waking. */
+  private sendAhead(): void {
+    for (const waiter of this.waiting) {
+      if (!waiter.isRepeatable) continue;
+      const target = this.pick(waiter, this.ownerFor(waiter));
+      if (target === null) continue;
+      this.waiting.delete(waiter);
+      this.dispatch(waiter, target);
+      return;
     }
   }
 

@@ -158,8 +158,21 @@ export class InstanceState implements DividedCandidate, Member {
     return this.routeCores;
   }
 
+  /** Connects to one that is frozen, while its node is asked to wake it. */
+  connectAhead(onReady: () => void): void {
+    const { route } = this;
+    if (!this.rests || route.kind !== "asleep" || route.socket === undefined) return;
+    this.pool.connectAhead(route.socket, onReady);
+  }
+
+  /** It is being woken, and a request could lie in its socket until then. */
+  get takesAhead(): boolean {
+    return this.waking && this.rests && this.pool.hasIdle;
+  }
+
   wokenAt(endpoint: Endpoint): void {
-    if (!sameEndpoint(this.endpoint, endpoint)) this.pool.closeIdle();
+    const ahead = this.route.kind === "asleep" ? this.route.socket : undefined;
+    if (!sameEndpoint(this.endpoint ?? ahead ?? null, endpoint)) this.pool.closeIdle();
     this.woken = endpoint;
     this.failing = false;
     this.wakeRefused = null;

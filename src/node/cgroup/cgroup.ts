@@ -31,6 +31,8 @@ export interface Cgroup {
    */
   setCpuWeight(cores: number): void;
   usage(): Promise<CgroupUsage>;
+  /** As in `usage`, for much less: whether anything in it ran since. 0 when it is gone. */
+  cpuTimeUs(): number;
   pids(): Promise<readonly number[]>;
   /** True: everything in it stands still. False: `thaw` came before that. */
   freeze(): Promise<boolean>;

@@ -172,14 +172,18 @@ class CgroupV1 implements Cgroup {
   }
 
   async usage(): Promise<CgroupUsage> {
-    const { cpu, cpuacct, memory } = this.#directories;
+    const { cpu, memory } = this.#directories;
     return {
-      cpuTimeUs: Math.round(readNumber(`${cpuacct}/cpuacct.usage`) / 1000),
+      cpuTimeUs: this.cpuTimeUs(),
       memoryBytes: readNumber(`${memory}/memory.usage_in_bytes`),
       cacheBytes: readField(`${memory}/memory.stat`, "total_inactive_file"),
       oomKills: this.#oomKills(),
       throttledUs: Math.round(readField(`${cpu}/cpu.stat`, "throttled_time") / 1000),
     };
+  }
+
+  cpuTimeUs(): number {
+    return Math.round(readNumber(`${this.#directories.cpuacct}/cpuacct.usage`) / 1000);
   }
 
   async pids(): Promise<readonly number[]> {

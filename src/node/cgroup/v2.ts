@@ -163,12 +163,16 @@ class CgroupV2 implements Cgroup {
   async usage(): Promise<CgroupUsage> {
     const directory = this.#directory;
     return {
-      cpuTimeUs: readField(`${directory}/cpu.stat`, "usage_usec"),
+      cpuTimeUs: this.cpuTimeUs(),
       memoryBytes: readNumber(`${directory}/memory.current`),
       cacheBytes: readField(`${directory}/memory.stat`, "inactive_file"),
       oomKills: this.#oomKills(),
       throttledUs: readField(`${directory}/cpu.stat`, "throttled_usec"),
     };
+  }
+
+  cpuTimeUs(): number {
+    return readField(`${this.#directory}/cpu.stat`, "usage_usec");
   }
 
   async pids(): Promise<readonly number[]> {

@@ -7,6 +7,7 @@ import {
   readFileSync,
   readSync,
   renameSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -71,6 +72,14 @@ export function openInstanceLog(
   return new FileLog(directory, clock, live);
 }
 
+const lastLines = 20;
+
+/** What an app said last, for whoever is told how it ended. */
+export function lastOutput(log: InstanceLog, since: Timestamp): readonly string[] {
+  const lines = log.read({ since, tail: lastLines });
+  return lines.filter(({ stream }) => stream === "out").map(({ text }) => text);
+}
+
 class FileLog implements InstanceLog {
   readonly #out: string;
   readonly #times: string;
@@ -118,8 +127,8 @@ class FileLog implements InstanceLog {
     this.#growth?.look();
     appendFileSync(this.#events, `${JSON.stringify({ at: line.at, text })}\n`, { mode: 0o600 });
     if (line.at < this.#followUntil) this.#live(line);
-    const stored = readOrEmpty(this.#events);
-    if (stored.length > 2 * eventBytesMax) replaceFile(this.#events, stored.slice(-eventBytesMax));
+    if (statSync(this.#events).size <= 2 * eventBytesMax) return;
+    replaceFile(this.#events, readOrEmpty(this.#events).slice(-eventBytesMax));
   }
 
   followUntil(until: Timestamp): void {
