@@ -8,6 +8,8 @@ import fetchShim from "./fetch-shim.ts" with { type: "text" };
 import staticShim from "./static-shim.ts" with { type: "text" };
 // @ts-expect-error
 import terminalShim from "./terminal-shim.ts" with { type: "text" };
+// @ts-expect-error
+import warmUp from "./warm-up.ts" with { type: "text" };
 
 /** Paths inside every sandbox. */
 export const inside = {
@@ -36,6 +38,7 @@ export function installRuntime(directory: string): void {
     ["fetch-shim.ts", fetchShim],
     ["static-shim.ts", staticShim],
     ["terminal-shim.ts", terminalShim],
+    ["warm-up.ts", warmUp],
   ];
   for (const [name, text] of programs) {
     const path = join(directory, name);
