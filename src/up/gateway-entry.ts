@@ -2,6 +2,7 @@ import { systemClock, systemRandom } from "../fabric/system.ts";
 import { connectWire } from "../fabric/unix/client.ts";
 import { startGateway } from "../gateway/gateway.ts";
 import type { GatewayArguments } from "./gateways.ts";
+import { collectWhenQuiet, ownCpuTimeUs } from "./quiet.ts";
 
 /** The body of a gateway process: nothing of Lode but the gateway and its end of the wire. */
 export function runGateway(text: string | undefined): void {
@@ -16,6 +17,7 @@ export function runGateway(text: string | undefined): void {
     accessLog: { directory: settings.logDirectory },
     onProblem: (message) => console.error(message),
   });
+  collectWhenQuiet(clock, ownCpuTimeUs, () => Bun.gc(true));
   // The terminal's Ctrl-C is lode's to act on.
   process.on("SIGINT", () => {});
   process.on("SIGTERM", async () => {

@@ -26,6 +26,7 @@ import { type Machine, openMachine } from "./machine.ts";
 import { joinPool } from "./node-record.ts";
 import type { UpOptions } from "./options.ts";
 import type { Fabric, Surroundings } from "./parts.ts";
+import { collectWhenQuiet, ownCpuTimeUs } from "./quiet.ts";
 import { version } from "./version.ts";
 
 /** Network slots kept ready for the next starts. */
@@ -93,8 +94,10 @@ class Starting {
     if (!started.ok) return started;
     const { gateways, control, agent, api } = started.value;
     const events = printEvents(fabric.wire, this.#around.say);
+    const collecting = collectWhenQuiet(this.#around.clock, ownCpuTimeUs, () => Bun.gc(true));
     const end = async () => {
       events.cancel();
+      collecting.cancel();
       await api.stop();
       await control.close();
     };
