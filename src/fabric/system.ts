@@ -8,6 +8,11 @@ const timeoutMsMax = 2 ** 31 - 1;
 export const systemClock: Clock = {
   now: () => Date.now(),
   after(delayMs, callback): Timer {
+    // At once, after what waits already: a timer takes a millisecond at least.
+    if (delayMs <= 0) {
+      const immediate = setImmediate(callback);
+      return { cancel: () => clearImmediate(immediate) };
+    }
     let timer: NodeJS.Timeout;
     const arm = (remainingMs: number): void => {
       const stepMs = Math.min(remainingMs, timeoutMsMax);
