@@ -176,7 +176,7 @@ class CgroupV1 implements Cgroup {
     return {
       cpuTimeUs: this.cpuTimeUs(),
       memoryBytes: readNumber(`${memory}/memory.usage_in_bytes`),
-      cacheBytes: readField(`${memory}/memory.stat`, "total_inactive_file"),
+      cacheBytes: this.#cacheBytes(),
       oomKills: this.#oomKills(),
       throttledUs: Math.round(readField(`${cpu}/cpu.stat`, "throttled_time") / 1000),
     };
@@ -209,8 +209,7 @@ class CgroupV1 implements Cgroup {
   }
 
   async reclaim(): Promise<void> {
-    const { cacheBytes } = await this.usage();
-    if (cacheBytes < reclaimBytesMin) return;
+    if (this.#cacheBytes() < reclaimBytesMin) return;
     await writeAside(`${this.#directories.memory}/memory.force_empty`, "0");
   }
 
@@ -269,6 +268,10 @@ class CgroupV1 implements Cgroup {
   /** Of all hierarchies: a launcher that is halfway through joining is in some of them. */
   #pids(): readonly number[] {
     return [...new Set(this.#unique().flatMap(readPids))];
+  }
+
+  #cacheBytes(): number {
+    return readField(`${this.#directories.memory}/memory.stat`, "total_inactive_file");
   }
 
   #oomKills(): number {

@@ -165,7 +165,7 @@ class CgroupV2 implements Cgroup {
     return {
       cpuTimeUs: this.cpuTimeUs(),
       memoryBytes: readNumber(`${directory}/memory.current`),
-      cacheBytes: readField(`${directory}/memory.stat`, "inactive_file"),
+      cacheBytes: this.#cacheBytes(),
       oomKills: this.#oomKills(),
       throttledUs: readField(`${directory}/cpu.stat`, "throttled_usec"),
     };
@@ -195,7 +195,7 @@ class CgroupV2 implements Cgroup {
   }
 
   async reclaim(): Promise<void> {
-    const { cacheBytes } = await this.usage();
+    const cacheBytes = this.#cacheBytes();
     if (cacheBytes < reclaimBytesMin) return;
     await writeAside(`${this.#directory}/memory.reclaim`, String(cacheBytes));
   }
@@ -235,6 +235,10 @@ class CgroupV2 implements Cgroup {
   remove(): Promise<void> {
     this.#guarantee(0);
     return removeDirectory(this.#directory, this.#clock);
+  }
+
+  #cacheBytes(): number {
+    return readField(`${this.#directory}/memory.stat`, "inactive_file");
   }
 
   /**
