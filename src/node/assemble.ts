@@ -17,7 +17,7 @@ import { type Builder, createBuilder } from "./drivers/build.ts";
 import { createLayout } from "./drivers/layout.ts";
 import { createProcessDriver, type ProcessDriver } from "./drivers/process.ts";
 import type { HostTools } from "./drivers/specification.ts";
-import { createGateways, type Gateways } from "./gateways.ts";
+import { createGateways } from "./gateways.ts";
 import type { Instance, InstanceContext } from "./instance.ts";
 import { createInstanceFiles, type InstanceFiles } from "./instance-files.ts";
 import type { ExitWatcher } from "./linux/processes.ts";
@@ -33,6 +33,7 @@ import type { Sandbox } from "./sandbox/sandbox.ts";
 import type { PreparedRelease } from "./sessions/sessions.ts";
 import { createSessions, type Sessions } from "./sessions/sessions.ts";
 import { StartGate } from "./start-gate.ts";
+import { Suppression } from "./suppression.ts";
 
 export interface AgentOptions {
   readonly node: NodeName;
@@ -92,7 +93,8 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     wire.publish(subjects.logs(project, line.app), line as unknown as Json),
   );
   const layout = createLayout(paths, options.blobs, random);
-  const shares = new CpuShares(availableParallelism());
+  const cores = availableParallelism();
+  const shares = new CpuShares(cores);
   const builder = createBuilder({ ...options, shares, tools, uidTop: uidBase - 1 });
   const preparation = new Preparation(layout, builder, wire, clock, uidBase);
   const releases = new Releases(options.ledger);
@@ -100,11 +102,13 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   const files = createInstanceFiles(nodePaths.instances(paths), nodePaths.beds(paths));
   const cpuSamples = new CpuSamples(node, random.token(12), wire, clock, instances);
   const sampler = createSampler(clock, instances, shares, (read) => cpuSamples.sampled(read));
+  const suppression = new Suppression(options.cgroups, shares, cores, clock);
   const gateways = createGateways(
     wire,
     options.gateways,
     ({ instance, requests, lastRequestAt }) => {
       if (requests > 0) sampler.touch(instance);
+      suppression.requested(instance, requests);
       // One in flight counts: its window must not break off before it ends.
       cpuSamples.requested(instance);
       instances.get(instance)?.feed({ kind: "requested", at: lastRequestAt });
@@ -142,7 +146,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     graceMs: options.graceMs ?? defaultGraceMs,
     shares,
     ready: new ReadyPool(options.readyMax, clock, availableMemory),
-    gate: new StartGate(clock, startsPerCore * availableParallelism()),
+    gate: new StartGate(clock, startsPerCore * cores),
     openSecret: options.openSecret,
     release: ({ project, app, release }) => releases.get(project, app, release),
     prepare: (release, uidOffset, building) => preparation.prepare(release, uidOffset, building),
@@ -154,7 +158,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   return {
     ...{ context, files, processes, builder, logs, appData, reports, sampler, sessions },
     removeStrayFiles: (known) => removeStrayFiles(paths, known),
-    close: () => closeAll(reports, sampler, gateways, logs),
+    close: () => closeAll([suppression, reports, sampler, gateways, logs]),
   };
 }
 
@@ -171,11 +175,8 @@ async function prepareFor(
   return ok({ release: release.value, prepared: prepared.value });
 }
 
-function closeAll(reports: Reports, sampler: Sampler, gateways: Gateways, logs: AppLogs): void {
-  reports.close();
-  sampler.close();
-  gateways.close();
-  logs.close();
+function closeAll(parts: readonly { close(): void }[]): void {
+  for (const part of parts) part.close();
 }
 
 function removeStrayFiles(paths: CloudPaths, known: (id: InstanceId) => boolean): void {
