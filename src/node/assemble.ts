@@ -8,7 +8,7 @@ import type { Blobs } from "../fabric/blobs.ts";
 import type { Ledger } from "../fabric/ledger.ts";
 import type { Wire } from "../fabric/wire.ts";
 import type { InstanceStatus } from "../model/instance.ts";
-import type { InstanceId, NodeName } from "../model/names.ts";
+import type { AppName, InstanceId, NodeName, ProjectName } from "../model/names.ts";
 import { type ExecRequest, subjects } from "../model/wire.ts";
 import { AppData } from "./app-data.ts";
 import type { CgroupTree } from "./cgroup/cgroup.ts";
@@ -35,6 +35,7 @@ import type { Sandbox } from "./sandbox/sandbox.ts";
 import type { PreparedRelease } from "./sessions/sessions.ts";
 import { createSessions, type Sessions } from "./sessions/sessions.ts";
 import { StartGate } from "./start-gate.ts";
+import { Suppression } from "./suppression.ts";
 
 export interface AgentOptions {
   readonly node: NodeName;
@@ -98,7 +99,8 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     wire.publish(subjects.logs(project, line.app), line as unknown as Json),
   );
   const layout = createLayout(paths, options.blobs, random);
-  const shares = new CpuShares(availableParallelism());
+  const cores = availableParallelism();
+  const shares = new CpuShares(cores);
   const builder = createBuilder({ ...options, shares, tools, uidTop: uidBase - 1 });
   const preparation = new Preparation(layout, builder, wire, clock, uidBase);
   const releases = new Releases(options.ledger);
@@ -106,11 +108,13 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   const files = createInstanceFiles(nodePaths.instances(paths), nodePaths.beds(paths));
   const cpuSamples = new CpuSamples(node, random.token(12), wire, clock, instances);
   const sampler = createSampler(clock, instances, shares, (read) => cpuSamples.sampled(read));
+  const suppression = new Suppression(options.cgroups, shares, cores, clock);
   const gateways = createGateways(
     wire,
     options.gateways,
     ({ instance, requests, lastRequestAt }) => {
       if (requests > 0) sampler.touch(instance);
+      suppression.requested(instance, requests);
       // One in flight counts: its window must not break off before it ends.
       cpuSamples.requested(instance);
       instances.get(instance)?.feed({ kind: "requested", at: lastRequestAt });
@@ -131,9 +135,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     offsetOf: (project, app) => appData.offsetOf(project, app),
   });
   const appData = new AppData(paths, clock, layout, logs, leftovers, (project, app) =>
-    [...instances.values()].some(
-      ({ assignment }) => assignment.project === project && assignment.app === app,
-    ),
+    has(instances.values(), project, app),
   );
   const sessions = createSessions({
     ...options,
@@ -152,7 +154,7 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
     graceMs: options.graceMs ?? defaultGraceMs,
     shares,
     ready: new ReadyPool(options.readyMax, clock, availableMemory),
-    gate: new StartGate(clock, startsPerCore * availableParallelism()),
+    gate: new StartGate(clock, startsPerCore * cores),
     openSecret: options.openSecret,
     release: ({ project, app, release }) => releases.get(project, app, release),
     prepare: (release, uidOffset, building) => preparation.prepare(release, uidOffset, building),
@@ -164,10 +166,13 @@ export function assemble(options: AgentOptions, tools: HostTools, running: Runni
   return {
     ...{ context, files, processes, builder, logs, appData, reports, sampler, sessions },
     removeStrayFiles: (known) => removeStrayFiles(paths, known),
-    close: () => {
-      for (const part of [leftovers, reports, sampler, gateways, logs]) part.close();
-    },
+    close: () => closeAll([suppression, leftovers, reports, sampler, gateways, logs]),
   };
+}
+
+/** Whether one of them is the app's. */
+function has(instances: Iterable<Instance>, project: ProjectName, app: AppName): boolean {
+  return [...instances].some(({ assignment: its }) => its.project === project && its.app === app);
 }
 
 function sleeperStatus(
@@ -194,6 +199,10 @@ async function prepareFor(
   if (prepared.ok) return ok({ release: release.value, prepared: prepared.value, leave });
   leave();
   return err(prepared.error.reason);
+}
+
+function closeAll(parts: readonly { close(): void }[]): void {
+  for (const part of parts) part.close();
 }
 
 function removeStrayFiles(paths: CloudPaths, known: (id: InstanceId) => boolean): void {

@@ -9,8 +9,13 @@ export interface CpuSharer {
   leave(): void;
 }
 
-interface Member extends CpuClaim {
+/** Of those that take part. */
+export interface SharingMember {
   readonly cgroup: Cgroup;
+  readonly minCores: number;
+}
+
+interface Member extends CpuClaim, SharingMember {
   minCores: number;
   busy: boolean;
   usedCores: number;
@@ -25,6 +30,10 @@ export class CpuShares {
 
   constructor(cores: number) {
     this.#cores = cores;
+  }
+
+  get members(): Iterable<SharingMember> {
+    return this.#members;
   }
 
   /** It counts as busy at first: a start is when an app needs most. */

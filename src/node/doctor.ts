@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock, Random } from "../base/time.ts";
 import { formatBytes } from "../base/units.ts";
-import type { CgroupTree } from "./cgroup/cgroup.ts";
+import { type CgroupTree, noCoresRemark } from "./cgroup/cgroup.ts";
 import { openCgroupTree } from "./cgroup/detect.ts";
 import { type KernelEvents, openKernelEvents } from "./linux/kernel-events.ts";
 import { listenTcp } from "./linux/sockets.ts";
@@ -206,7 +206,9 @@ async function tryCgroups(
     found.push(bad("cgroups", cgroups.error, "run on the host itself, with cgroup v2"));
     return null;
   }
-  found.push(good("cgroups", `version ${cgroups.value.version}, controllers writable`));
+  const { version, canConfine } = cgroups.value;
+  const lack = canConfine ? "" : `; ${noCoresRemark}`;
+  found.push(good("cgroups", `version ${version}, controllers writable${lack}`));
   return cgroups.value;
 }
 

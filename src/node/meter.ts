@@ -102,6 +102,8 @@ export class Meter {
   async adopt(cgroup: Cgroup, now: Timestamp): Promise<void> {
     this.#usage = null;
     this.#tally.adopt();
+    // The lode that ended may have confined it.
+    cgroup.confine(null);
     this.attach(cgroup, now);
     await this.sample(now);
     await this.#apply();

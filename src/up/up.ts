@@ -15,6 +15,7 @@ import { createLoadTable } from "../gateway/load/table.ts";
 import { openTokens } from "../identity/local/tokens.ts";
 import { formatCloudEndpoint } from "../model/endpoint.ts";
 import { type Agent, createAgent } from "../node/agent.ts";
+import { noCoresRemark } from "../node/cgroup/cgroup.ts";
 import { type CloudPaths, cloudPaths, dataPaths, nodePaths } from "../node/paths.ts";
 import { installTools } from "../node/runtime/tools.ts";
 import { printEvents } from "./events.ts";
@@ -165,6 +166,7 @@ class Starting {
     const serving = await gateways.value.start();
     if (!serving.ok) return serving;
     if (serving.value.adopted > 0) say(`took over ${serving.value.adopted} gateways`);
+    if (!machine.cgroups.canConfine) say(noCoresRemark);
     const agent = createAgent({
       ...{ node, paths, clock, random, uidBase },
       ...{ ledger: fabric.ledger, wire: fabric.wire, blobs: fabric.blobs },

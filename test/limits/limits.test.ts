@@ -1,4 +1,5 @@
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { until } from "../harness/host.ts";
 import { patienceMs } from "../harness/pace.ts";
 import { sharedCloud } from "../harness/suite.ts";
@@ -35,6 +36,33 @@ test("of two that want everything the one with the larger min gets more, at once
   expect(ours).toBeGreaterThan(2 * theirs);
   for (const app of [first, second]) await app.ask("/rest");
 });
+
+/** Those that a process of the app may run on, as the kernel writes them. */
+async function coresOf(app: Loaded): Promise<string> {
+  const status = readFileSync(`/proc/${await cloud.pidOf(app.name)}/status`, "utf8");
+  return /Cpus_allowed_list:\s+(\S+)/.exec(status)?.[1] ?? "";
+}
+
+test.skipIf(cores < 2)(
+  "batch work leaves a core to an app that is asked, and only then",
+  async () => {
+    const all = await coresOf(first);
+    await first.limit("--cpu", "-");
+    await first.ask(`/spin?processes=${cores}`);
+    let isAsking = true;
+    const asking = (async () => {
+      for (; isAsking; await Bun.sleep(20)) await second.ask("/");
+    })();
+    await until("the one that spins is confined", async () => (await coresOf(first)) !== all);
+    expect(await coresOf(second)).toBe(all);
+    expect(await usedCores(first, 2)).toBeLessThan(1.05 * (cores - 1));
+    expect(await coresOf(first)).not.toBe(all);
+    isAsking = false;
+    await asking;
+    await until("it may run everywhere", async () => (await coresOf(first)) === all);
+    await first.ask("/rest");
+  },
+);
 
 test("an app measures its own growth", async () => {
   const grown = JSON.parse(await second.ask("/growth?threads=2&rounds=2")) as number[];

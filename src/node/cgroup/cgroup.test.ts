@@ -14,7 +14,7 @@ import { openKernelEvents } from "../linux/kernel-events.ts";
 import type { Cgroup, CgroupLimits, CgroupTree } from "./cgroup.ts";
 import { detectCgroups, openCgroupTree } from "./detect.ts";
 import { memoryCeilings, withinCeiling } from "./memory.ts";
-import { quotaOf, sharesOf, weightOf } from "./shares.ts";
+import { firstCores, quotaOf, sharesOf, weightOf } from "./shares.ts";
 import { openTreeV2 } from "./v2.ts";
 
 const cleanups: (() => void | Promise<void>)[] = [];
@@ -67,6 +67,24 @@ function start(group: Cgroup, command: string) {
   return child;
 }
 
+/** Null when it has just ended. */
+function allowedCores(pid: number): string | null {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    return /Cpus_allowed_list:\s+(\S+)/.exec(status)?.[1] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** The first of the files that its directories have. */
+function cpuOf(group: Cgroup, files: readonly string[]): string {
+  const directories = group.joinPaths.map((path) => path.slice(0, path.lastIndexOf("/")));
+  const paths = directories.flatMap((directory) => files.map((file) => `${directory}/${file}`));
+  const found = paths.find((path) => existsSync(path));
+  return found === undefined ? "none" : readFileSync(found, "utf8").trim();
+}
+
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await Bun.sleep(2);
 }
@@ -117,6 +135,31 @@ test("a thaw undoes a freeze that is under way; page cache is given back", async
   // SIGKILL reaches what is frozen.
   await group.kill();
   expect(await child.exited).toBe(137);
+  await group.remove();
+});
+
+test("a fork bomb is held to one core, also what it forks meanwhile, and let go", async () => {
+  const cgroups = tree();
+  expect(cgroups.canConfine).toBe(true);
+  const group = await cgroups.create("bomb");
+  await group.setLimits({ ...noLimits, pidsMax: 200 });
+  group.setCpuWeight(3);
+  const coresOf = async () =>
+    [...new Set((await group.pids()).map(allowedCores))].filter((list) => list !== null);
+  start(group, "while :; do sleep 0.001 & done 2>/dev/null");
+  await until(async () => (await group.pids()).length > 3);
+  group.confine({ cores: 1, yields: true });
+  for (let look = 0; look < 20; look++) {
+    expect(await coresOf()).toEqual(["0"]);
+    await Bun.sleep(5);
+  }
+  expect(cpuOf(group, ["cpu.idle"])).toBe("1");
+  group.setCpuWeight(2);
+  group.confine(null);
+  expect(cpuOf(group, ["cpu.idle"])).toBe("0");
+  expect(["2048", "200"]).toContain(cpuOf(group, ["cpu.shares", "cpu.weight"]));
+  expect(await coresOf()).toEqual([allowedCores(process.pid) ?? ""]);
+  await group.kill();
   await group.remove();
 });
 
@@ -281,7 +324,7 @@ test("detection: v2 first, then v1, else one line that says why", () => {
   cleanups.push(() => rmSync(root, { recursive: true }));
   const line = (path: string, type: string, options: string) =>
     `30 25 0:26 / ${root}/${path} rw,nosuid shared:9 - ${type} cgroup rw,${options}`;
-  for (const path of ["unified", "cpu,cpuacct", "memory", "pids", "freezer"]) {
+  for (const path of ["unified", "cpu,cpuacct", "cpuset", "memory", "pids", "freezer"]) {
     mkdirSync(`${root}/${path}`);
   }
   const v1 = [
@@ -290,6 +333,11 @@ test("detection: v2 first, then v1, else one line that says why", () => {
     line("pids", "cgroup", "pids"),
     line("freezer", "cgroup", "freezer"),
   ];
+  const cores = [v1, [...v1, line("cpuset", "cgroup", "cpuset")]].map((lines) => {
+    const found = detectCgroups(lines.join("\n"), null);
+    return found.ok && found.value.version === 1 ? found.value.mounts.cpuset : "none";
+  });
+  expect(cores).toEqual([undefined, `${root}/cpuset`]);
   const unified = line("unified", "cgroup2", "nsdelegate");
   writeFileSync(`${root}/unified/cgroup.controllers`, "hugetlb");
   const hybrid = detectCgroups([...v1, unified].join("\n"), null);
@@ -304,6 +352,12 @@ test("detection: v2 first, then v1, else one line that says why", () => {
   const none = detectCgroups("", null);
   expect(none.ok ? "" : none.error).toContain("no cgroups are mounted");
   expect(existsSync(root)).toBe(true);
+});
+
+test("the first cores of a list", () => {
+  expect(firstCores("0-1", 1)).toBe("0");
+  expect(firstCores("0-3,8,10-11", 6)).toBe("0,1,2,3,8,10");
+  expect(firstCores("5", 3)).toBe("5");
 });
 
 test("weights and quotas", () => {

@@ -1,3 +1,5 @@
+import type { Confinement } from "../decide/suppression.ts";
+
 /** CPU and memory settings of one cgroup; null lifts the limit. */
 export interface CgroupLimits {
   /** Ceiling in cores. */
@@ -30,8 +32,10 @@ export interface Cgroup {
    * one core. Nothing happens when it has just gone.
    */
   setCpuWeight(cores: number): void;
+  /** Null: it may run everywhere, by its weight. Nothing happens when it has just gone. */
+  confine(to: Confinement | null): void;
   usage(): Promise<CgroupUsage>;
-  /** As in `usage`, for much less: whether anything in it ran since. 0 when it is gone. */
+  /** The same number as in `usage`, at the price of one file; 0 when it has just gone. */
   cpuTimeUs(): number;
   pids(): Promise<readonly number[]>;
   /** True: everything in it stands still. False: `thaw` came before that. */
@@ -48,12 +52,19 @@ export interface Cgroup {
   remove(): Promise<void>;
 }
 
+/** Said where `canConfine` is false. */
+export const noCoresRemark = "no cpuset controller: batch work cannot be kept off cores";
+
 /**
  * The cgroups of one cloud: everything below `lode-<cloud>` in each hierarchy, nothing else is
  * ever touched. Two implementations: `v1.ts` (also hybrid hosts) and `v2.ts`.
  */
 export interface CgroupTree {
   readonly version: 1 | 2;
+  /** The kernel can hold a cgroup to some of the cores. */
+  readonly canConfine: boolean;
+  /** What everything in it used since it was made. */
+  cpuTimeUs(): number;
   create(name: string): Promise<Cgroup>;
   /** An existing one, for adoption; null when it is gone. */
   open(name: string): Promise<Cgroup | null>;

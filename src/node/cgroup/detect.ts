@@ -6,8 +6,8 @@ import type { KernelEvents } from "../linux/kernel-events.ts";
 import type { CgroupTree } from "./cgroup.ts";
 import { readControl } from "./control-files.ts";
 import { memoryCeilings } from "./memory.ts";
-import { type ControllerV1, controllersV1, openTreeV1 } from "./v1.ts";
-import { controllersV2, missingControllers, openTreeV2 } from "./v2.ts";
+import { type ControllerV1, controllersV1, openTreeV1, type PathsV1 } from "./v1.ts";
+import { missingControllers, openTreeV2, usedControllers } from "./v2.ts";
 
 export interface OpenCgroupTreeOptions {
   readonly cloud: string;
@@ -21,7 +21,7 @@ export interface OpenCgroupTreeOptions {
 
 /** Where the controllers are that instances need. */
 export type CgroupLayout =
-  | { readonly version: 1; readonly mounts: Readonly<Record<ControllerV1, string>> }
+  | { readonly version: 1; readonly mounts: PathsV1 }
   | { readonly version: 2; readonly parent: string };
 
 /** Opens the cloud's tree in whichever version has the controllers; the error is one line. */
@@ -33,7 +33,8 @@ export function openCgroupTree(options: OpenCgroupTreeOptions): Result<CgroupTre
   const cores = availableParallelism();
   const shared = { cloud, cores, clock, events, memory: memoryCeilings(totalmem()) };
   if (layout.value.version === 2) {
-    return openTreeV2({ ...shared, parent: layout.value.parent, controllers: controllersV2 });
+    const { parent } = layout.value;
+    return openTreeV2({ ...shared, parent, controllers: usedControllers(parent) });
   }
   const helperMount = `${options.runDirectory}/cgroup`;
   try {
@@ -95,18 +96,15 @@ function unescapePath(path: string): string {
 }
 
 /** The error lists the controllers that no v1 hierarchy has. */
-function mountsV1(
-  mounts: readonly Mount[],
-): Result<Record<ControllerV1, string>, readonly ControllerV1[]> {
-  const found = controllersV1.map((controller) => {
-    const mount = mounts.find(
-      (candidate) => candidate.type === "cgroup" && candidate.options.includes(controller),
-    );
-    return [controller, mount?.path] as const;
-  });
+function mountsV1(mounts: readonly Mount[]): Result<PathsV1, readonly ControllerV1[]> {
+  const pathOf = (controller: string) =>
+    mounts.find(({ type, options }) => type === "cgroup" && options.includes(controller))?.path;
+  const found = controllersV1.map((controller) => [controller, pathOf(controller)] as const);
   const missing = found.filter(([, path]) => path === undefined).map(([name]) => name);
   if (missing.length > 0) return err(missing);
-  return ok(Object.fromEntries(found) as Record<ControllerV1, string>);
+  const paths = Object.fromEntries(found) as Record<ControllerV1, string>;
+  const cpuset = pathOf("cpuset");
+  return ok(cpuset === undefined ? paths : { ...paths, cpuset });
 }
 
 function isWritable(path: string): boolean {

@@ -29,6 +29,15 @@ export function quotaOf(cores: number | null): Quota {
   return { quotaUs: quotaUsMin, periodUs: Math.min(stretched, 1_000_000) };
 }
 
+/** As cpuset.cpus takes it: the first `count` of those in `all` ("0-3,8"). */
+export function firstCores(all: string, count: number): string {
+  const cores = all.split(",").flatMap((range) => {
+    const [first = 0, last = first] = range.split("-").map(Number);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  });
+  return cores.slice(0, count).join(",");
+}
+
 function clamp(value: number, least: number, most: number): number {
   return Math.min(Math.max(value, least), most);
 }

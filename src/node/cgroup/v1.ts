@@ -2,6 +2,7 @@ import { ptr } from "bun:ffi";
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from "node:fs";
 import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/time.ts";
+import type { Confinement } from "../decide/suppression.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
 import { libc, mount, must, unmount } from "../linux/libc.ts";
 import { pause } from "../linux/time.ts";
@@ -19,16 +20,18 @@ import {
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
 import { type MemoryCeilings, reclaimBytesMin, withinCeiling } from "./memory.ts";
-import { quotaOf, sharesOf } from "./shares.ts";
+import { firstCores, quotaOf, sharesOf } from "./shares.ts";
 
 /** Controllers used, in the order they are joined. */
 export const controllersV1 = ["cpu", "cpuacct", "memory", "pids", "freezer"] as const;
 export type ControllerV1 = (typeof controllersV1)[number];
+/** A directory for each; without `cpuset` nothing can be held to some of the cores. */
+export type PathsV1 = Readonly<Record<ControllerV1, string>> & { readonly cpuset?: string };
 
 export interface TreeV1Options {
   readonly cloud: string;
   /** Mount point of each controller's hierarchy; controllers mounted together share one. */
-  readonly mounts: Readonly<Record<ControllerV1, string>>;
+  readonly mounts: PathsV1;
   /** Where the helper hierarchy is mounted (see `favourMoves`); made when absent. */
   readonly helperMount: string;
   readonly cores: number;
@@ -50,6 +53,7 @@ export function openTreeV1(options: TreeV1Options): CgroupTree {
   // One busy thread of the host outside weighs as much as one core of the tree.
   mustWrite(`${directories.cpu}/cpu.shares`, String(sharesOf(options.cores)));
   setMemoryMax(directories.memory, options.memory.treeBytes);
+  if (directories.cpuset !== undefined) openCores(directories.cpuset);
   favourMoves(options);
   return new TreeV1(options, directories);
 }
@@ -72,26 +76,40 @@ function isMounted(path: string): boolean {
   return (readControl("/proc/self/mountinfo") ?? "").includes(` ${path} `);
 }
 
-type Directories = Readonly<Record<ControllerV1, string>>;
+/** A new cgroup has no cores and no memory to run with until somebody writes which. */
+function openCores(directory: string): void {
+  for (const file of ["cpuset.cpus", "cpuset.mems"]) {
+    mustWrite(`${directory}/${file}`, readControl(`${directory}/../${file}`) ?? "");
+  }
+  // Those below it have the same from the beginning.
+  mustWrite(`${directory}/cgroup.clone_children`, "1");
+}
 
-function directoriesOf(parents: Directories, name: string): Directories {
+function directoriesOf(parents: PathsV1, name: string): PathsV1 {
   return {
     cpu: `${parents.cpu}/${name}`,
     cpuacct: `${parents.cpuacct}/${name}`,
     memory: `${parents.memory}/${name}`,
     pids: `${parents.pids}/${name}`,
     freezer: `${parents.freezer}/${name}`,
+    ...(parents.cpuset === undefined ? {} : { cpuset: `${parents.cpuset}/${name}` }),
   };
 }
 
 class TreeV1 implements CgroupTree {
   readonly version = 1;
+  readonly canConfine: boolean;
   readonly #options: TreeV1Options;
-  readonly #directories: Directories;
+  readonly #directories: PathsV1;
 
-  constructor(options: TreeV1Options, directories: Directories) {
+  constructor(options: TreeV1Options, directories: PathsV1) {
     this.#options = options;
     this.#directories = directories;
+    this.canConfine = directories.cpuset !== undefined;
+  }
+
+  cpuTimeUs(): number {
+    return cpuTimeUsIn(this.#directories);
   }
 
   async create(name: string): Promise<Cgroup> {
@@ -105,7 +123,10 @@ class TreeV1 implements CgroupTree {
 
   async open(name: string): Promise<Cgroup | null> {
     const directories = directoriesOf(this.#directories, name);
-    const whole = Object.values(directories).every((directory) => existsSync(directory));
+    const { cpuset } = directories;
+    const whole = controllersV1.every((controller) => existsSync(directories[controller]));
+    // An earlier lode may have made it without.
+    if (whole && cpuset !== undefined) mkdirSync(cpuset, { recursive: true });
     return whole ? new CgroupV1(name, directories, this.#options) : null;
   }
 
@@ -142,10 +163,11 @@ class TreeV1 implements CgroupTree {
 class CgroupV1 implements Cgroup {
   readonly name: string;
   readonly joinPaths: readonly string[];
-  readonly #directories: Directories;
+  readonly #directories: PathsV1;
   readonly #options: TreeV1Options;
+  #weightCores: number | null = null;
 
-  constructor(name: string, directories: Directories, options: TreeV1Options) {
+  constructor(name: string, directories: PathsV1, options: TreeV1Options) {
     this.name = name;
     this.#directories = directories;
     this.#options = options;
@@ -168,7 +190,23 @@ class CgroupV1 implements Cgroup {
   }
 
   setCpuWeight(cores: number): void {
+    this.#weightCores = cores;
     writeControl(`${this.#directories.cpu}/cpu.shares`, String(sharesOf(cores)));
+  }
+
+  confine(to: Confinement | null): void {
+    const { cpu, cpuset } = this.#directories;
+    if (cpuset === undefined) return;
+    const all = readControl(`${cpuset}/../cpuset.cpus`) ?? "";
+    writeControl(`${cpuset}/cpuset.cpus`, to === null ? all : firstCores(all, to.cores));
+    const yields = to?.yields === true;
+    writeControl(`${cpu}/cpu.idle`, yields ? "1" : "0");
+    // The kernel has forgotten it, or would not take it, in between.
+    if (!yields && this.#weightCores !== null) this.setCpuWeight(this.#weightCores);
+  }
+
+  cpuTimeUs(): number {
+    return cpuTimeUsIn(this.#directories);
   }
 
   async usage(): Promise<CgroupUsage> {
@@ -180,10 +218,6 @@ class CgroupV1 implements Cgroup {
       oomKills: this.#oomKills(),
       throttledUs: Math.round(readField(`${cpu}/cpu.stat`, "throttled_time") / 1000),
     };
-  }
-
-  cpuTimeUs(): number {
-    return Math.round(readNumber(`${this.#directories.cpuacct}/cpuacct.usage`) / 1000);
   }
 
   async pids(): Promise<readonly number[]> {
@@ -277,6 +311,10 @@ class CgroupV1 implements Cgroup {
   #oomKills(): number {
     return readField(`${this.#directories.memory}/memory.oom_control`, "oom_kill");
   }
+}
+
+function cpuTimeUsIn({ cpuacct }: PathsV1): number {
+  return Math.round(readNumber(`${cpuacct}/cpuacct.usage`) / 1000);
 }
 
 /**

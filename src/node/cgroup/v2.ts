@@ -2,6 +2,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync } from "node:fs
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
+import type { Confinement } from "../decide/suppression.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
 import { pause } from "../linux/time.ts";
 import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
@@ -18,9 +19,11 @@ import {
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
 import { type MemoryCeilings, reclaimBytesMin, withinCeiling } from "./memory.ts";
-import { quotaOf, weightOf } from "./shares.ts";
+import { firstCores, quotaOf, weightOf } from "./shares.ts";
 
 export const controllersV2 = ["cpu", "memory", "pids"] as const;
+/** Without it nothing can be held to some of the cores. */
+const coresController = "cpuset";
 
 export interface TreeV2Options {
   readonly cloud: string;
@@ -60,6 +63,7 @@ export function openTreeV2(options: TreeV2Options): Result<CgroupTree, string> {
 
 class TreeV2 implements CgroupTree {
   readonly version = 2;
+  readonly canConfine: boolean;
   readonly #root: string;
   readonly #options: TreeV2Options;
   readonly #guaranteed = new Map<string, number>();
@@ -67,6 +71,11 @@ class TreeV2 implements CgroupTree {
   constructor(root: string, options: TreeV2Options) {
     this.#root = root;
     this.#options = options;
+    this.canConfine = options.controllers.includes(coresController);
+  }
+
+  cpuTimeUs(): number {
+    return readField(`${this.#root}/cpu.stat`, "usage_usec");
   }
 
   async create(name: string): Promise<Cgroup> {
@@ -122,6 +131,7 @@ class CgroupV2 implements Cgroup {
   readonly #events: KernelEvents;
   readonly #memory: MemoryCeilings;
   readonly #guarantee: (bytes: number) => void;
+  #weightCores: number | null = null;
 
   constructor(
     name: string,
@@ -157,7 +167,22 @@ class CgroupV2 implements Cgroup {
   }
 
   setCpuWeight(cores: number): void {
+    this.#weightCores = cores;
     this.#writeOptional("cpu.weight", String(weightOf(cores)));
+  }
+
+  confine(to: Confinement | null): void {
+    const all = readControl(`${this.#directory}/../cpuset.cpus.effective`) ?? "";
+    // Linux 6.1 leaves the processes where they are when the list is emptied.
+    this.#writeOptional("cpuset.cpus", to === null ? all : firstCores(all, to.cores));
+    const yields = to?.yields === true;
+    this.#writeOptional("cpu.idle", yields ? "1" : "0");
+    // The kernel has forgotten it, or would not take it, in between.
+    if (!yields && this.#weightCores !== null) this.setCpuWeight(this.#weightCores);
+  }
+
+  cpuTimeUs(): number {
+    return readField(`${this.#directory}/cpu.stat`, "usage_usec");
   }
 
   async usage(): Promise<CgroupUsage> {
@@ -169,10 +194,6 @@ class CgroupV2 implements Cgroup {
       oomKills: this.#oomKills(),
       throttledUs: readField(`${directory}/cpu.stat`, "throttled_usec"),
     };
-  }
-
-  cpuTimeUs(): number {
-    return readField(`${this.#directory}/cpu.stat`, "usage_usec");
   }
 
   async pids(): Promise<readonly number[]> {
@@ -276,9 +297,19 @@ function orMax(value: number | null): string {
   return value === null ? "max" : String(value);
 }
 
+/** Those that Lode uses of what the hierarchy has. */
+export function usedControllers(parent: string): readonly string[] {
+  const used: readonly string[] = [...controllersV2, coresController];
+  return availableControllers(parent).filter((controller) => used.includes(controller));
+}
+
+function availableControllers(parent: string): readonly string[] {
+  return (readControl(`${parent}/cgroup.controllers`) ?? "").split(" ");
+}
+
 /** Says whether the hierarchy has what Lode needs; null: it has. */
 export function missingControllers(parent: string): string | null {
-  const available = (readControl(`${parent}/cgroup.controllers`) ?? "").split(" ");
+  const available = availableControllers(parent);
   const missing = controllersV2.filter((controller) => !available.includes(controller));
   return missing.length === 0 ? null : missing.join(", ");
 }

@@ -122,10 +122,10 @@ static void disk_fill(void) {
   fill(path, number("bytes", 0));
 }
 
-// Long names, so that records weigh more than on any real disk.
+// Names as long as they may be, so that records weigh more than on any real disk.
 static void inode_fill(void) {
   long wanted = number("count", 100000), got = 0;
-  char path[400], name[230], format[300];
+  char path[400], name[256], format[300];
   in_directory(path, sizeof path, "inodes");
   mkdir(path, 0700);
   int directory = open(path, O_RDONLY | O_DIRECTORY);
@@ -134,9 +134,9 @@ static void inode_fill(void) {
     return;
   }
   memset(format, 'n', sizeof format);
-  double until = now() + 0.6 * number("within", 25);
+  double until = now() + 0.65 * number("within", 25);
   for (; got < wanted && now() < until; got++) {
-    snprintf(name, sizeof name, "%06ld%.200s", got, format);
+    snprintf(name, sizeof name, "%06ld%.249s", got, format);
     int fd = openat(directory, name, O_CREAT | O_WRONLY, 0600);
     if (fd < 0) break;
     close(fd);
@@ -144,7 +144,7 @@ static void inode_fill(void) {
   if (got < wanted && now() >= until) took("broken: %ld files in the time", got);
   else judge("files", got, wanted);
   for (long each = 0; each < got; each++) {
-    snprintf(name, sizeof name, "%06ld%.200s", each, format);
+    snprintf(name, sizeof name, "%06ld%.249s", each, format);
     unlinkat(directory, name, 0);
   }
   close(directory);
