@@ -93,6 +93,7 @@ export class LinuxNetwork implements Network {
   #refilling: Promise<void> | null = null;
   #refillTimer: Timer | null = null;
   #guard: Timer | null = null;
+  #restoring: Promise<void> = Promise.resolve();
   #closed = false;
 
   constructor(state: NetworkState) {
@@ -119,7 +120,9 @@ export class LinuxNetwork implements Network {
     }
     for (const index of this.#namespaces.keys()) this.#orphans.add(this.#names.slot(index));
     await this.#writeRules();
-    const restore = () => void this.#restoreRules().catch(() => undefined);
+    const restore = () => {
+      this.#restoring = this.#restoring.then(() => this.#restoreRules()).catch(() => undefined);
+    };
     this.#guard = this.#state.clock.every(rulesCheckPeriodMs, restore);
     this.#refill();
   }
@@ -175,6 +178,8 @@ export class LinuxNetwork implements Network {
     this.#guard?.cancel();
     this.#refillTimer?.cancel();
     await this.#refilling;
+    // It would write its tables after `destroy` has removed them.
+    await this.#restoring;
   }
 
   async destroy(): Promise<void> {
@@ -260,10 +265,11 @@ export class LinuxNetwork implements Network {
       await Promise.all(slots.map((slot) => this.#ensureBridge(this.#bridgeOf(slot))));
       const links = slots.map((slot) => linkLines(slot, this.#names.bridge(this.#bridgeOf(slot))));
       await runBatch("ip", links.join(""));
-      const forwarding = runBatch("bridge", slots.map(forwardingLine).join(""));
-      const sources = runBatch("nft", this.#sources(slots, "add"));
-      await Promise.all(slots.map((slot) => this.#configure(slot)));
-      await Promise.all([sources, forwarding]);
+      await Promise.all([
+        runBatch("bridge", slots.map(forwardingLine).join("")),
+        runBatch("nft", this.#sources(slots, "add")),
+        ...slots.map((slot) => this.#configure(slot)),
+      ]);
       return slots;
     } catch (error) {
       await this.#remove(slots);

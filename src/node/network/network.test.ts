@@ -86,7 +86,11 @@ async function neighbour(
     `ip -n ${name} link set eth0 up`,
     `ip -n ${name} link set lo up`,
   ];
-  cleanups.push(() => void Bun.spawnSync(["ip", "netns", "del", name]));
+  cleanups.push(() => {
+    // Its link goes now: the kernel takes its time with the namespace.
+    Bun.spawnSync(["ip", "link", "del", name]);
+    Bun.spawnSync(["ip", "netns", "del", name]);
+  });
   const made = Bun.spawnSync(["sh", "-ec", commands.join("\n")]);
   assert(made.exitCode === 0, made.stderr.toString());
   const server = inNetworkNamespace(`/run/netns/${name}`, () =>
@@ -259,8 +263,11 @@ test("rules that another program flushed are restored, exceptions too", async ()
   };
   const made = await open(cloud, 1, { ...systemClock, every });
   cleanups.push(async () => {
+    // Also when it is just about to restore them.
+    for (const check of checks) check();
     await made.destroy();
     rmSync(`/run/lode-${cloud}`, { recursive: true, force: true });
+    expect(leftovers(cloud)).toEqual([]);
   });
   const slot = await made.acquire({ kind: "none" });
   const list = () => Bun.spawnSync(["nft", "list", "ruleset"]).stdout.toString();
