@@ -11,7 +11,7 @@ import { World } from "./world.ts";
 
 setDefaultTimeout(120_000);
 
-/** The mutations that `npm test` can afford; `npm run proof:fuzz` has ten million. */
+/** The mutations that `npm test` can afford; `npm run proof:fuzz` has five million. */
 const count = 20_000;
 
 describe("a share of the fuzzing", () => {
