@@ -46,7 +46,7 @@ const owners = [
   ["bun:sqlite", "fabric/sqlite/", "the ledger is the only database"],
   [
     "bun:ffi",
-    "(?:node/(?:linux|cgroup|network|sandbox|volume)|gateway/(?:load|tls)|up)/",
+    "(?:node/(?:linux|cgroup|network|sandbox|volume)|gateway/(?:load|sockets)|up)/",
     "the kernel's door",
   ],
 ];

@@ -2,6 +2,7 @@ import type { Clock, Random, Timestamp } from "../base/time.ts";
 import type { GatewayLimits } from "./limits.ts";
 import type { AccessLog } from "./log/access-log.ts";
 import type { ParserPool } from "./proxy/head-reader.ts";
+import type { Sockets } from "./sockets/sockets.ts";
 
 /** Something with a deadline that moves too often for a timer of its own. */
 export interface Deadlined {
@@ -46,6 +47,7 @@ export interface GatewayContext {
   readonly clock: Clock;
   readonly random: Random;
   readonly parsers: ParserPool;
+  readonly sockets: Sockets;
   readonly sweeper: Sweeper;
   readonly accessLog: AccessLog;
   /** Unique among gateways and their lives. */

@@ -10,12 +10,14 @@ import { ParserPool } from "./proxy/head-reader.ts";
 import { Listeners } from "./proxy/listener.ts";
 import { Router } from "./routing/router.ts";
 import { RouteSync, requestRoute, requestWake } from "./routing/sync.ts";
+import type { Sockets } from "./sockets/sockets.ts";
 import { CertificateStore } from "./tls/certificates.ts";
 
 export interface GatewayOptions {
   /** Its name on the wire and in its log's file name: [a-z0-9-]. */
   readonly id: string;
   readonly wire: Wire;
+  readonly sockets: Sockets;
   /** Listening sockets, already bound, that this process inherited. */
   readonly plainDescriptors: readonly number[];
   readonly tlsDescriptors: readonly number[];
@@ -111,6 +113,7 @@ function makeContext(
     clock: options.clock,
     random: options.random,
     parsers: new ParserPool(limits.head),
+    sockets: options.sockets,
     sweeper: new Sweeper(report),
     accessLog:
       options.accessLog === null

@@ -1,21 +1,31 @@
 import { systemClock, systemRandom } from "../fabric/system.ts";
 import { connectWire } from "../fabric/unix/client.ts";
 import { startGateway } from "../gateway/gateway.ts";
+import { SocketLoop } from "../gateway/sockets/loop.ts";
+import { openSockets } from "../gateway/sockets/native.ts";
 import type { GatewayArguments } from "./gateways.ts";
 import { collectWhenQuiet, ownCpuTimeUs } from "./quiet.ts";
+
+/** Rare enough to cost an idle gateway nothing, often enough for the collector's own timers. */
+const waitMsMax = 100;
 
 /** The body of a gateway process: nothing of Lode but the gateway and its end of the wire. */
 export function runGateway(text: string | undefined): void {
   if (text === undefined) throw new Error("LODE_GATEWAY is not set: lode starts gateways itself");
   const settings = JSON.parse(text) as GatewayArguments;
-  const clock = systemClock;
+  const onProblem = (message: string) => console.error(message);
+  const loop = new SocketLoop({
+    ...{ clock: systemClock, waitMsMax },
+    onProblem: (error) => onProblem(error instanceof Error ? String(error.stack) : String(error)),
+  });
+  const { clock } = loop;
   const wire = connectWire({ socketPath: settings.socketPath, clock });
   const gateway = startGateway({
     ...{ id: settings.id, row: settings.row, loadTablePath: settings.loadTablePath },
     ...{ plainDescriptors: settings.plainDescriptors, tlsDescriptors: settings.tlsDescriptors },
-    ...{ wire, clock, random: systemRandom },
+    ...{ wire, clock, random: systemRandom, sockets: openSockets(loop) },
     accessLog: { directory: settings.logDirectory },
-    onProblem: (message) => console.error(message),
+    onProblem,
   });
   collectWhenQuiet(clock, ownCpuTimeUs, () => Bun.gc(true));
   // The terminal's Ctrl-C is lode's to act on.

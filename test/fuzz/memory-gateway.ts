@@ -1,14 +1,25 @@
-// A whole gateway, as `startGateway` makes it, on sockets in memory: what it gets from
-// `Bun.listen` and `Bun.connect` is replaced, and its clock is the test's. Everything between
-// the two, from the first byte of a request to the last of its answer, is what ships.
+// A whole gateway, as `startGateway` makes it, on sockets in memory, and with the test's clock.
+// Everything between, from the first byte of a request to the last of its answer, is what ships.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createMemoryWire } from "../../src/fabric/memory/wire.ts";
-import type { Gateway } from "../../src/gateway/gateway.ts";
+import { startGateway } from "../../src/gateway/gateway.ts";
 import type { GatewayLimits } from "../../src/gateway/limits.ts";
 import { createLoadTable } from "../../src/gateway/load/table.ts";
+import type {
+  ConnectHandlers,
+  Listening,
+  OwnedSocket,
+  SocketHandlers,
+  Sockets,
+  TlsHandlers,
+  TlsSettings,
+  TlsSocket,
+} from "../../src/gateway/sockets/sockets.ts";
+import { appRoute, routeInstance, runningAt, tcp } from "../../src/gateway/testing/harness.ts";
+import type { Endpoint } from "../../src/model/instance.ts";
 import { subjects } from "../../src/model/wire.ts";
 import type { Handlers, MemorySocket } from "./memory-socket.ts";
 import { NaiveForwarder } from "./naive.ts";
@@ -16,17 +27,17 @@ import { NaiveForwarder } from "./naive.ts";
 export const appHost = "app.test";
 const sweepMs = 500;
 
-/** A connection from the gateway to the app, as the gateway asked for it. */
+/** A connection to the app that the gateway asks for. */
 export interface Dialled {
   readonly handlers: Handlers;
-  readonly data: unknown;
+  readonly owner: unknown;
 }
 
 /** Where clients come in: the gateway, or a forwarder that takes its place in a control. */
 export interface Front {
   readonly problems: string[];
   /** What a turn of the event loop is to end with. */
-  readonly immediates: (() => void)[];
+  readonly deferred: (() => void)[];
   /** What the gateway gives to a client of HTTP/2. */
   readonly http2: GatewayLimits["http2"];
   /** A client has connected. */
@@ -42,50 +53,64 @@ export interface Front {
   readonly connectionCount: number;
   /** What it asked others and waits for; each is answered by a call. */
   readonly questions: (() => void)[];
+  /** Calls back for each connection to the app that is asked for from now on. */
+  onDial(onDial: (dialled: Dialled) => void): void;
   stop(): Promise<void>;
 }
 
-/** Calls back for each connection that is asked for from now on. Returns how to undo it. */
-export function interceptDials(onDial: (dialled: Dialled) => void): () => void {
-  const { connect } = Bun;
-  const replaced = (options: { socket: Handlers; data: unknown }) => {
-    onDial({ handlers: options.socket, data: options.data });
-    return new Promise(() => {});
+const readBuffer = Buffer.alloc(65_536);
+
+/** What is read lies where the next read will: whoever keeps it finds rubbish. */
+function reading<Socket>(handlers: SocketHandlers<Socket>): Handlers {
+  const told = handlers as unknown as SocketHandlers<MemorySocket>;
+  return {
+    open: (socket) => told.open(socket),
+    data(socket, chunk) {
+      const start = chunk.length % 7;
+      const end = start + chunk.copy(readBuffer, start);
+      told.data(socket, readBuffer, start, end);
+      readBuffer.fill(0x7f, start, end);
+    },
+    drain: (socket) => told.drain(socket),
+    end: (socket) => told.end(socket),
+    close: (socket) => told.close(socket),
   };
-  Object.assign(Bun, { connect: replaced });
-  return () => void Object.assign(Bun, { connect });
 }
 
-interface Listening {
-  readonly plain: Handlers;
-  readonly tls: Handlers;
-}
+/** The gateway's sockets, in memory. */
+class MemorySockets implements Sockets {
+  readonly deferred: (() => void)[] = [];
+  plain: Handlers | null = null;
+  tls: Handlers | null = null;
+  shakeHands: (socket: MemorySocket) => void = () => {};
+  onDial: (dialled: Dialled) => void = () => {};
 
-/** What `start` asks `Bun.listen` for; nothing that keeps `Bun.listen` may be loaded before. */
-async function interceptListen(start: () => Promise<void>): Promise<Listening> {
-  const { listen } = Bun;
-  const found: Partial<Record<keyof Listening, Handlers>> = {};
-  const replaced = (options: { socket: Handlers; tls?: object }) => {
-    found[options.tls === undefined ? "plain" : "tls"] = options.socket;
-    return { port: 0, stop() {} };
-  };
-  Object.assign(Bun, { listen: replaced });
-  try {
-    await start();
-  } finally {
-    Object.assign(Bun, { listen });
+  listen<Owner>(
+    _descriptor: number,
+    handlers: SocketHandlers<OwnedSocket<Owner | undefined>>,
+  ): Listening {
+    this.plain = reading(handlers);
+    return { stop() {} };
   }
-  const { plain, tls } = found;
-  if (plain === undefined || tls === undefined) throw new Error("the gateway did not listen");
-  return { plain, tls };
-}
 
-/** Keeps what is meant for the end of a turn. Returns how to undo it. */
-function interceptImmediates(immediates: (() => void)[]): () => void {
-  const { setImmediate } = globalThis;
-  const replaced = (callback: () => void) => void immediates.push(callback);
-  Object.assign(globalThis, { setImmediate: replaced });
-  return () => void Object.assign(globalThis, { setImmediate });
+  listenTls<Owner>(
+    _descriptor: number,
+    _settings: TlsSettings,
+    handlers: TlsHandlers<TlsSocket<Owner | undefined>>,
+  ): Listening {
+    this.tls = reading(handlers);
+    this.shakeHands = (socket) =>
+      handlers.handshake(socket as unknown as TlsSocket<Owner | undefined>, true);
+    return { stop() {} };
+  }
+
+  connect<Owner>(_endpoint: Endpoint, handlers: ConnectHandlers<Owner>, owner: Owner): void {
+    this.onDial({ handlers: reading(handlers), owner });
+  }
+
+  defer(action: () => void): void {
+    this.deferred.push(action);
+  }
 }
 
 /** Small enough that a case can reach each of them. */
@@ -109,48 +134,43 @@ export async function startMemoryGateway(): Promise<Front> {
   let now = 1_000_000_000_000;
   let sweep = () => {};
   const questions: (() => void)[] = [];
-  let gateway: Gateway | null = null;
-  const { plain, tls } = await interceptListen(async () => {
-    const { startGateway } = await import("../../src/gateway/gateway.ts");
-    const harness = await import("../../src/gateway/testing/harness.ts");
-    const running = harness.runningAt(harness.tcp(1));
-    const apps = { "default/app": harness.appRoute("app", [harness.routeInstance("i1", running)]) };
-    wire.respond(subjects.routesSnapshot, async () => {
-      return { epoch: "e1", revision: 1, apps, certificates, costs: [] } as never;
-    });
-    // All other hosts are nobody's.
-    wire.respond(subjects.routesFind, async () => {
-      await new Promise<void>((resolve) => questions.push(resolve));
-      return { epoch: "e1", revision: 1, found: null };
-    });
-    gateway = startGateway({
-      ...{ id: "g0", wire, loadTablePath, row: 0, accessLog: null },
-      ...{ plainDescriptors: [0], tlsDescriptors: [0] },
-      clock: {
-        now: () => now,
-        after: () => timer,
-        every(periodMs, callback) {
-          if (periodMs === sweepMs) sweep = callback;
-          return timer;
-        },
-      },
-      random: { next: () => 0.5, token: (length) => "r".repeat(length) },
-      limits: { sweepMs, http2 },
-      onProblem: (message) => problems.push(message),
-    });
-    await gateway.ready;
-    // Listening begins once the first table is there.
-    await Bun.sleep(0);
+  const sockets = new MemorySockets();
+  const instance = routeInstance("i1", runningAt(tcp(1)));
+  const apps = { "default/app": appRoute("app", [instance]) };
+  wire.respond(subjects.routesSnapshot, async () => {
+    return { epoch: "e1", revision: 1, apps, certificates, costs: [] } as never;
   });
-  const running = gateway as unknown as Gateway;
-  const immediates: (() => void)[] = [];
-  const undo = interceptImmediates(immediates);
+  // All other hosts are nobody's.
+  wire.respond(subjects.routesFind, async () => {
+    await new Promise<void>((resolve) => questions.push(resolve));
+    return { epoch: "e1", revision: 1, found: null };
+  });
+  const gateway = startGateway({
+    ...{ id: "g0", wire, sockets, loadTablePath, row: 0, accessLog: null },
+    ...{ plainDescriptors: [0], tlsDescriptors: [0] },
+    clock: {
+      now: () => now,
+      after: () => timer,
+      every(periodMs, callback) {
+        if (periodMs === sweepMs) sweep = callback;
+        return timer;
+      },
+    },
+    random: { next: () => 0.5, token: (length) => "r".repeat(length) },
+    limits: { sweepMs, http2 },
+    onProblem: (message) => problems.push(message),
+  });
+  await gateway.ready;
+  // Listening begins once the first table is there.
+  await Bun.sleep(0);
+  const { plain, tls, deferred } = sockets;
+  if (plain === null || tls === null) throw new Error("the gateway did not listen");
   return {
-    ...{ problems, questions, immediates, http2 },
+    ...{ problems, questions, deferred, http2 },
     open: (socket) => plain.open(socket),
     openHttp2(socket) {
       tls.open(socket);
-      tls.handshake?.(socket, true);
+      sockets.shakeHands(socket);
     },
     data: (socket, chunk) => plain.data(socket, chunk),
     drain: (socket) => plain.drain(socket),
@@ -161,11 +181,13 @@ export async function startMemoryGateway(): Promise<Front> {
       sweep();
     },
     get connectionCount() {
-      return running.connectionCount;
+      return gateway.connectionCount;
+    },
+    onDial(onDial) {
+      sockets.onDial = onDial;
     },
     async stop() {
-      undo();
-      await running.close();
+      await gateway.close();
       await wire.close();
       rmSync(directory, { recursive: true });
     },
@@ -174,6 +196,7 @@ export async function startMemoryGateway(): Promise<Front> {
 
 /** The control in the gateway's place. */
 export function startNaiveFront(): Front {
+  let dial: (dialled: Dialled) => void = () => {};
   const forwarder = new NaiveForwarder((handlers) => {
     let app: MemorySocket | null = null;
     let before = "";
@@ -187,7 +210,7 @@ export function startNaiveFront(): Front {
       end: () => handlers.gone(),
       close: () => handlers.gone(),
     };
-    void (Bun.connect as unknown as (options: object) => unknown)({ data: null, socket });
+    dial({ handlers: socket, owner: null });
     return {
       write(text) {
         if (app === null) before += text;
@@ -198,7 +221,10 @@ export function startNaiveFront(): Front {
     };
   });
   return {
-    ...{ problems: [], questions: [], immediates: [], http2 },
+    ...{ problems: [], questions: [], deferred: [], http2 },
+    onDial(onDial) {
+      dial = onDial;
+    },
     open() {},
     openHttp2() {},
     data: (socket, chunk) => forwarder.received(socket, chunk.toString("latin1")),

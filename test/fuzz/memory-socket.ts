@@ -1,14 +1,12 @@
 import type { Dice } from "./random.ts";
 
-/** What the gateway hands to `Bun.listen` and `Bun.connect`, as far as it is used. */
+/** What a connection is told. */
 export interface Handlers {
   open(socket: MemorySocket): void;
   data(socket: MemorySocket, chunk: Buffer): void;
   drain(socket: MemorySocket): void;
   end(socket: MemorySocket): void;
   close(socket: MemorySocket): void;
-  /** Of a socket with TLS. */
-  handshake?(socket: MemorySocket, success: boolean): void;
 }
 
 /** Bytes that the gateway may read for a side that takes none: what is under way, and heads. */

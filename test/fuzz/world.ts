@@ -1,6 +1,6 @@
 import { drainMicrotasks } from "bun:jsc";
 import { type Answerer, AppConnection } from "./app.ts";
-import { type Front, interceptDials } from "./memory-gateway.ts";
+import type { Dialled, Front } from "./memory-gateway.ts";
 import { forApp, forClient, forHttp2Client, type Handlers, MemorySocket } from "./memory-socket.ts";
 import type { Dice } from "./random.ts";
 
@@ -66,11 +66,10 @@ export class World {
   private options: CaseOptions | null = null;
   /** The last read, where all that came of it could not be sent yet. */
   private unobserved: Buffer | null = null;
-  private readonly undo: () => void;
 
   constructor(front: Front) {
     this.front = front;
-    this.undo = interceptDials(({ handlers, data }) => this.dialled(handlers, data));
+    front.onDial((dialled) => this.dialled(dialled));
   }
 
   /** Connections to the app that are open. */
@@ -114,10 +113,9 @@ export class World {
     this.front.advance(10_000_000);
     this.sweepDead();
     await this.front.stop();
-    this.undo();
   }
 
-  private dialled(handlers: Handlers, data: unknown): void {
+  private dialled({ handlers, owner }: Dialled): void {
     const options = this.options as CaseOptions;
     const report = (problem: string) => void this.problems.push(problem);
     const app = new AppConnection(
@@ -127,7 +125,7 @@ export class World {
       report,
     );
     const socket = new MemorySocket(options.dice, forApp, (text) => app.take(text));
-    socket.data = data;
+    socket.data = owner;
     this.lines.push({ app, socket, handlers, opened: false, ended: false });
   }
 
@@ -140,7 +138,7 @@ export class World {
       // What follows at once from what happened last, happens first.
       drainMicrotasks();
       actions.length = 0;
-      if (this.front.immediates.length > 0) actions.push(() => this.endTurn());
+      if (this.front.deferred.length > 0) actions.push(() => this.endTurn());
       if (chunks.length > 0 && !client.paused && !client.terminated) {
         actions.push(() => this.deliver(client, chunks));
       }
@@ -232,7 +230,7 @@ export class World {
   }
 
   private endTurn(): void {
-    for (const immediate of this.front.immediates.splice(0)) immediate();
+    for (const action of this.front.deferred.splice(0)) action();
   }
 
   private drain(socket: MemorySocket, handlers: { drain(socket: MemorySocket): void }): void {

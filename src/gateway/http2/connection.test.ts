@@ -98,7 +98,8 @@ class Play implements ConnectionHost {
   }
 
   give(...frames: readonly Buffer[]): this {
-    this.connection.receive(Buffer.concat(frames), this.now);
+    const bytes = Buffer.concat(frames);
+    this.connection.receive(bytes, 0, bytes.length, this.now);
     this.flush();
     return this;
   }

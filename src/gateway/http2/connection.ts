@@ -110,11 +110,11 @@ export class Http2Connection implements StreamHost {
   }
 
   /** Takes a read. @param now milliseconds of any steady clock. */
-  receive(buffer: Buffer, now: number): void {
+  receive(buffer: Buffer, start: number, end: number, now: number): void {
     this.guard.tick(now, this.sender.dataFrames);
-    let position = this.readPreface(buffer);
+    let position = this.readPreface(buffer, start, end);
     while (this.prefaceSeen === preface.length && this.phase !== "failed") {
-      const step = this.reader.next(buffer, position, buffer.length);
+      const step = this.reader.next(buffer, position, end);
       position = this.reader.position;
       if (step === "more") break;
       if (step === "fault") this.fail(this.reader.fault, "malformed frame");
@@ -146,9 +146,9 @@ export class Http2Connection implements StreamHost {
 
   // ——— frames in
 
-  private readPreface(buffer: Buffer): number {
-    let position = 0;
-    while (this.prefaceSeen < preface.length && position < buffer.length) {
+  private readPreface(buffer: Buffer, start: number, end: number): number {
+    let position = start;
+    while (this.prefaceSeen < preface.length && position < end) {
       if (buffer[position] !== preface[this.prefaceSeen]) {
         this.fail(errorCode.protocolError, "no preface");
         return position;

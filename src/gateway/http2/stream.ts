@@ -36,9 +36,9 @@ export interface StreamHost {
 }
 
 interface Pending {
-  readonly buffer: Buffer;
+  buffer: Buffer;
   start: number;
-  readonly end: number;
+  end: number;
 }
 
 /**
@@ -97,13 +97,20 @@ export class Http2Stream {
     if (!this.closed && !this.outputEnded) this.host.sender.sendBlock(this, endStream);
   }
 
-  /** Sends data; it must stay as it is until `onDrained`. True: all went out. */
+  /** Sends data; the buffer is the caller's again when this returns. True: all went out. */
   send(buffer: Buffer, start: number, end: number, endStream: boolean): boolean {
     if (this.closed || this.outputEnded) return true;
-    if (end > start) this.pending.push({ buffer, start, end });
+    const piece = { buffer, start, end };
+    if (end > start) this.pending.push(piece);
     this.ending ||= endStream;
     this.host.sender.pump(this);
-    return this.pending.length === 0;
+    if (this.pending.length === 0) return true;
+    if (this.pending.at(-1) === piece) {
+      piece.buffer = Buffer.from(buffer.subarray(piece.start, end));
+      piece.end -= piece.start;
+      piece.start = 0;
+    }
+    return false;
   }
 
   /** Ends the response. @param trailers an encoded block. */

@@ -3,13 +3,14 @@ import type { Timestamp } from "../../base/time.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
 import type { AppState } from "../routing/app.ts";
 import type { Router } from "../routing/router.ts";
+import type { ByteSocket } from "../sockets/sockets.ts";
 import { buildRequestHead, buildResponseHead, isUnchanged } from "./build.ts";
 import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import { faultAnswers, type RequestFault } from "./faults.ts";
 import { fieldId } from "./fields.ts";
 import type { HeadParser } from "./head.ts";
 import { HeadReader } from "./head-reader.ts";
-import { addressOf, type ByteSocket, Output } from "./output.ts";
+import { addressOf, Output } from "./output.ts";
 import { makePage, pageHead, type UnroutedStatus, unroutedCause } from "./pages.ts";
 import { type RequestFacts, readRequest } from "./request.ts";
 import { noBody, RequestBody } from "./request-body.ts";
@@ -107,25 +108,35 @@ export class Http1Client implements ExchangeClient, Deadlined {
 
   // ——— from the socket
 
-  received(chunk: Buffer): void {
+  received(buffer: Buffer, start: number, end: number): void {
     if (this.closed) return;
     if (this.lingering) {
-      this.lingeredBytes += chunk.length;
+      this.lingeredBytes += end - start;
       if (this.lingeredBytes > this.context.limits.lingerBytesMax) this.close();
       return;
     }
     if (this.input === null) {
-      this.input = chunk;
-      this.inputStart = 0;
-      this.inputEnd = chunk.length;
+      this.input = buffer;
+      this.inputStart = start;
+      this.inputEnd = end;
     } else {
       // The socket was paused with this read already under way.
       const rest = this.input.subarray(this.inputStart, this.inputEnd);
-      this.input = Buffer.concat([rest, chunk]);
+      this.input = Buffer.concat([rest, buffer.subarray(start, end)]);
       this.inputStart = 0;
       this.inputEnd = this.input.length;
     }
     this.run();
+    if (this.input === buffer) this.keepInput();
+  }
+
+  /** What was read lies where the next read will. */
+  private keepInput(): void {
+    const { input, inputStart, inputEnd } = this;
+    if (input === null) return;
+    this.input = Buffer.from(input.subarray(inputStart, inputEnd));
+    this.inputStart = 0;
+    this.inputEnd = this.input.length;
   }
 
   drained(): void {
@@ -261,10 +272,11 @@ export class Http1Client implements ExchangeClient, Deadlined {
   ): Promise<void> {
     this.looking = true;
     this.ownDeadlineAt = Number.POSITIVE_INFINITY;
+    const kept = Buffer.from(buffer.subarray(0, parser.end));
     const found = await this.router.lookUp(facts.host);
     if (this.closed) return;
     this.looking = false;
-    if (found.kind === "app") this.beginExchange(found.app, parser, buffer, facts, id);
+    if (found.kind === "app") this.beginExchange(found.app, parser, kept, facts, id);
     else this.answerUnrouted(facts, id, found.kind === "absent" ? 404 : 503);
     this.reader.release();
     this.exchange?.start();

@@ -5,8 +5,9 @@ import { HpackEncoder } from "../http2/hpack-encoder.ts";
 import type { HeaderField } from "../http2/static-table.ts";
 import type { Http2Stream } from "../http2/stream.ts";
 import type { Router } from "../routing/router.ts";
+import type { ByteSocket } from "../sockets/sockets.ts";
 import type { TlsFacts } from "./client-http1.ts";
-import { addressOf, type ByteSocket, Output } from "./output.ts";
+import { addressOf, Output } from "./output.ts";
 import { Http2Client } from "./stream-http2.ts";
 
 /** What all HTTP/2 connections of a gateway share. */
@@ -42,7 +43,7 @@ export class Http2Front {
    * of many instances to one client's streams go out by one write.
    */
   flushSoon(session: Http2Session): void {
-    if (this.dirty.length === 0) setImmediate(() => this.flushAll());
+    if (this.dirty.length === 0) this.context.sockets.defer(() => this.flushAll());
     this.dirty.push(session);
   }
 
@@ -133,16 +134,16 @@ export class Http2Session implements Deadlined, ConnectionHost {
 
   // ——— from the socket
 
-  received(chunk: Buffer): void {
+  received(buffer: Buffer, start: number, end: number): void {
     if (this.closed) return;
     if (this.lingering) {
-      this.lingeredBytes += chunk.length;
+      this.lingeredBytes += end - start;
       if (this.lingeredBytes > this.context.limits.lingerBytesMax) this.close();
       return;
     }
     const now = this.context.clock.now();
     this.activeAt = now;
-    this.connection.receive(chunk, now);
+    this.connection.receive(buffer, start, end, now);
     if (!this.connection.incomplete) this.incompleteSince = null;
     else this.incompleteSince ??= now;
     if (this.connection.over) this.onOutput();

@@ -1,15 +1,22 @@
-import type { Socket, SocketHandler, TCPSocketListener } from "bun";
 import type { Timestamp } from "../../base/time.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
 import type { Router } from "../routing/router.ts";
+import { duplicate } from "../sockets/descriptors.ts";
+import type {
+  ByteSocket,
+  Listening,
+  OwnedSocket,
+  SocketHandlers,
+  TlsSocket,
+} from "../sockets/sockets.ts";
 import type { CertificateStore } from "../tls/certificates.ts";
-import { duplicate } from "../tls/descriptors.ts";
 import { Http1Client } from "./client-http1.ts";
 import { Http2Front, type Http2Session } from "./client-http2.ts";
 
 /** What a client's socket talks to. */
 interface Receiver {
-  received(chunk: Buffer): void;
+  /** Bytes [start, end) of the buffer, which are gone when it returns. */
+  received(buffer: Buffer, start: number, end: number): void;
   drained(): void;
   ended(): void;
   gone(): void;
@@ -24,9 +31,9 @@ const protocols = Buffer.from("\x02h2\x08http/1.1");
 class Handshake implements Receiver, Deadlined {
   deadlineAt: Timestamp;
   private readonly context: GatewayContext;
-  private readonly socket: Socket<Receiver>;
+  private readonly socket: ByteSocket;
 
-  constructor(context: GatewayContext, socket: Socket<Receiver>) {
+  constructor(context: GatewayContext, socket: ByteSocket) {
     this.context = context;
     this.socket = socket;
     this.deadlineAt = context.clock.now() + context.limits.headMs;
@@ -58,26 +65,14 @@ class Handshake implements Receiver, Deadlined {
   }
 }
 
-/** Bun's sockets as they are, beyond what its types say; `listener.test.ts` holds them to it. */
-interface ListenOptions {
-  readonly fd: number;
-  readonly allowHalfOpen: boolean;
-  /** `key` and `cert` are shown when no server name comes, or none that `serverName` knows. */
-  readonly tls?: { readonly ALPNProtocols: Buffer; readonly key?: string; readonly cert?: string };
-  readonly socket: SocketHandler<Receiver> & {
-    /** The answer is a native secure context; not called when the client names no server. */
-    serverName?(server: unknown, name: string): object | undefined;
-  };
-}
-
-const listen = Bun.listen as unknown as (options: ListenOptions) => TCPSocketListener<Receiver>;
+type ClientSocket = OwnedSocket<Receiver | undefined>;
 
 /** Accepts on inherited listening sockets and starts the right protocol on each connection. */
 export class Listeners {
   private readonly context: GatewayContext;
   private readonly router: Router;
   private readonly certificates: CertificateStore;
-  private readonly listeners = new Map<number, TCPSocketListener<Receiver>>();
+  private readonly listeners = new Map<number, Listening>();
   /** Of `listeners`, those for TLS. */
   private readonly secure = new Set<number>();
   private readonly clients = new Set<Receiver>();
@@ -97,41 +92,36 @@ export class Listeners {
   }
 
   listenPlain(descriptor: number): void {
-    const socket = this.handlers((connection) => {
-      this.attach(connection, new Http1Client(this.context, this.router, connection, null));
+    const handlers = this.handlers((socket) => {
+      this.attach(socket, new Http1Client(this.context, this.router, socket, null));
     });
-    this.listeners.set(descriptor, listen({ fd: descriptor, allowHalfOpen: true, socket }));
+    this.listeners.set(descriptor, this.context.sockets.listen<Receiver>(descriptor, handlers));
   }
 
   listenTls(descriptor: number): void {
-    const handlers = this.handlers((connection) => {
-      this.attach(connection, new Handshake(this.context, connection));
+    const handlers = this.handlers((socket) => {
+      this.attach(socket, new Handshake(this.context, socket));
     });
     const { fallback } = this.certificates;
-    const shown =
-      fallback === null ? {} : { key: fallback.privateKey, cert: fallback.certificateChain };
-    this.secure.add(descriptor);
-    this.listeners.set(
+    const listening = this.context.sockets.listenTls<Receiver>(
       descriptor,
-      listen({
-        fd: descriptor,
-        allowHalfOpen: true,
-        tls: { ALPNProtocols: protocols, ...shown },
-        socket: {
-          ...handlers,
-          serverName: (_server, name) => this.certificates.contextFor(name),
-          handshake: (socket, success) => {
-            this.guard(socket, () => this.secured(socket, success));
-          },
+      { protocols, fallback },
+      {
+        ...handlers,
+        serverName: (name) => this.certificates.contextFor(name),
+        handshake: (socket, success) => {
+          this.guard(socket, () => this.secured(socket, success));
         },
-      }),
+      },
     );
+    this.secure.add(descriptor);
+    this.listeners.set(descriptor, listening);
   }
 
   /** Takes no new connections, and ends each one that is there once nothing is lost. */
   retire(timeoutMs: number): Promise<void> {
     this.certificates.onFallback = () => {};
-    for (const listener of this.listeners.values()) listener.stop(false);
+    for (const listener of this.listeners.values()) listener.stop();
     for (const client of [...this.clients]) client.retire();
     if (this.clients.size === 0) return Promise.resolve();
     return new Promise((resolve) => {
@@ -150,13 +140,13 @@ export class Listeners {
   private renewTls(): void {
     for (const descriptor of [...this.secure]) {
       this.listenTls(duplicate(descriptor));
-      this.listeners.get(descriptor)?.stop(false);
+      this.listeners.get(descriptor)?.stop();
       this.listeners.delete(descriptor);
       this.secure.delete(descriptor);
     }
   }
 
-  private handlers(open: (socket: Socket<Receiver>) => void): SocketHandler<Receiver> {
+  private handlers(open: (socket: ClientSocket) => void): SocketHandlers<ClientSocket> {
     return {
       open: (socket) => {
         if (this.clients.size >= this.context.limits.connectionsMax || this.context.closing) {
@@ -165,9 +155,9 @@ export class Listeners {
         }
         this.guard(socket, () => open(socket));
       },
-      data: (socket, chunk) => {
+      data: (socket, buffer, start, end) => {
         try {
-          socket.data?.received(chunk);
+          socket.data?.received(buffer, start, end);
         } catch (error) {
           this.broke(socket, error);
         }
@@ -176,28 +166,27 @@ export class Listeners {
       end: (socket) => this.guard(socket, () => socket.data?.ended()),
       close: (socket) => {
         this.guard(socket, () => {
+          if (socket.data === undefined) return;
           this.clients.delete(socket.data);
-          socket.data?.gone();
+          socket.data.gone();
         });
         if (this.clients.size === 0) this.onEmpty();
       },
-      // A close event follows and tells what matters.
-      error: () => {},
     };
   }
 
-  private attach(socket: Socket<Receiver>, receiver: Receiver): void {
+  private attach(socket: ClientSocket, receiver: Receiver): void {
     if (socket.data !== undefined) this.clients.delete(socket.data);
     socket.data = receiver;
     this.clients.add(receiver);
   }
 
-  private secured(socket: Socket<Receiver>, success: boolean): void {
+  private secured(socket: TlsSocket<Receiver | undefined>, success: boolean): void {
     if (!(socket.data instanceof Handshake)) return;
     socket.data.gone();
     // A failed handshake closes the socket by itself.
     if (!success) return;
-    const serverName = socket.getServername() ?? "";
+    const serverName = String(socket.getServername() ?? "");
     const tls = { covers: (host: string) => this.certificates.covers(serverName, host) };
     if (socket.alpnProtocol === "h2") {
       const session: Http2Session = this.http2.accept(socket, tls);
@@ -207,7 +196,7 @@ export class Listeners {
     }
   }
 
-  private guard(socket: Socket<Receiver>, action: () => void): void {
+  private guard(socket: ClientSocket, action: () => void): void {
     try {
       action();
     } catch (error) {
@@ -216,7 +205,7 @@ export class Listeners {
   }
 
   /** A broken invariant costs this connection, nothing else. */
-  private broke(socket: Socket<Receiver>, error: unknown): void {
+  private broke(socket: ClientSocket, error: unknown): void {
     this.context.report(error);
     try {
       socket.data?.close();

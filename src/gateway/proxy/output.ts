@@ -1,18 +1,4 @@
-/** What the gateway uses of a socket, plain or encrypted. */
-export interface ByteSocket {
-  /** Undefined once the peer has reset the connection. */
-  readonly remoteAddress: string | undefined;
-  /** Bytes taken, -1 when closed. */
-  write(data: Buffer, byteOffset: number, byteLength: number): number;
-  pause(): void;
-  resume(): void;
-  /** Sends FIN. */
-  shutdown(): void;
-  /** Closes after what was written. */
-  end(): void;
-  /** Closes at once (RST). */
-  terminate(): void;
-}
+import type { ByteSocket } from "../sockets/sockets.ts";
 
 /** The client's address; IPv4 as such, also where it came through an IPv6 socket. */
 export function addressOf(socket: ByteSocket): string {
@@ -49,13 +35,13 @@ export class Output {
   /** True: all went out; false: wait for `flush`. */
   write(buffer: Buffer, start: number, end: number): boolean {
     if (this.pending !== null) {
-      this.pending.push({ buffer, start, end });
+      this.pending.push(keep(buffer, start, end));
       return false;
     }
     const written = this.socket.write(buffer, start, end - start);
     // A closed socket takes nothing; its close event tells the rest.
     if (written < 0 || written === end - start) return true;
-    this.pending = [keepRest(buffer, start + written, end)];
+    this.pending = [keep(buffer, start + written, end)];
     return false;
   }
 
@@ -96,8 +82,7 @@ export class Output {
   }
 }
 
-/** A small rest must not hold a large read's memory. */
-function keepRest(buffer: Buffer, start: number, end: number): Pending {
-  if ((end - start) * 2 > buffer.buffer.byteLength) return { buffer, start, end };
+/** What was read lies where the next read will. */
+function keep(buffer: Buffer, start: number, end: number): Pending {
   return { buffer: Buffer.from(buffer.subarray(start, end)), start: 0, end: end - start };
 }

@@ -1,7 +1,7 @@
-import type { Socket, SocketHandler } from "bun";
 import type { Timestamp } from "../../base/time.ts";
 import type { Endpoint } from "../../model/instance.ts";
 import type { Deadlined, GatewayContext } from "../context.ts";
+import type { ConnectHandlers, OwnedSocket } from "../sockets/sockets.ts";
 import { ChunkedDecoder } from "./chunked.ts";
 import type { HeadParser } from "./head.ts";
 import { HeadReader } from "./head-reader.ts";
@@ -71,7 +71,7 @@ export class UpstreamConnection implements Deadlined {
   private readonly context: GatewayContext;
   private readonly home: UpstreamHome;
   private readonly reader: HeadReader;
-  private socket: Socket<UpstreamConnection> | null = null;
+  private socket: UpstreamSocket | null = null;
   private output: Output | null = null;
   private user: UpstreamUser | null;
   private pendingHead: Buffer | null = null;
@@ -96,20 +96,10 @@ export class UpstreamConnection implements Deadlined {
     this.reader = new HeadReader(context.parsers);
     this.deadlineAt = context.clock.now() + context.limits.connectMs;
     context.sweeper.add(this);
-    const options = { allowHalfOpen: true, data: this, socket: upstreamHandlers };
-    const connecting =
-      endpoint.kind === "unix"
-        ? Bun.connect<UpstreamConnection>({ ...options, unix: endpoint.path })
-        : Bun.connect<UpstreamConnection>({
-            ...options,
-            hostname: endpoint.host,
-            port: endpoint.port,
-          });
-    // A failure comes to `connectError` too.
-    connecting.catch(() => {});
+    context.sockets.connect<UpstreamConnection>(endpoint, upstreamHandlers, this);
   }
 
-  opened(socket: Socket<UpstreamConnection>): void {
+  opened(socket: UpstreamSocket): void {
     if (this.closed) {
       socket.terminate();
       return;
@@ -190,18 +180,18 @@ export class UpstreamConnection implements Deadlined {
     this.home.forget(this);
   }
 
-  received(chunk: Buffer): void {
-    let offset = 0;
-    while (offset < chunk.length) {
+  received(chunk: Buffer, start: number, end: number): void {
+    let offset = start;
+    while (offset < end) {
       // Bytes nobody asked for: it must not serve another request.
       if (this.user === null) return this.close();
-      if (this.facts !== null) return this.readBody(chunk, offset, chunk.length);
+      if (this.facts !== null) return this.readBody(chunk, offset, end);
       this.answered = true;
-      if (!this.reader.read("response", chunk, offset, chunk.length)) return;
+      if (!this.reader.read("response", chunk, offset, end)) return;
       const rest = this.readHead(this.user);
       if (rest === 0) return;
-      // After an interim head that was gathered, what follows lies at the chunk's end.
-      offset = chunk.length - rest;
+      // After an interim head that was gathered, what follows lies at the read's end.
+      offset = end - rest;
     }
   }
 
@@ -392,43 +382,41 @@ export class UpstreamConnection implements Deadlined {
   }
 }
 
-const upstreamHandlers: SocketHandler<UpstreamConnection> = {
+type UpstreamSocket = OwnedSocket<UpstreamConnection>;
+
+const upstreamHandlers: ConnectHandlers<UpstreamConnection> = {
   open(socket) {
-    guard(socket, (connection) => connection.opened(socket));
+    guard(socket.data, (connection) => connection.opened(socket));
   },
-  data(socket, chunk) {
+  data(socket, buffer, start, end) {
     const connection = socket.data;
     try {
-      connection.received(chunk);
+      connection.received(buffer, start, end);
     } catch (error) {
       connection.broke(error);
     }
   },
   drain(socket) {
-    guard(socket, (connection) => connection.drained());
+    guard(socket.data, (connection) => connection.drained());
   },
   end(socket) {
-    guard(socket, (connection) => connection.ended());
+    guard(socket.data, (connection) => connection.ended());
   },
   close(socket) {
-    guard(socket, (connection) => connection.gone());
+    guard(socket.data, (connection) => connection.gone());
   },
-  error() {
-    // A close event follows and tells what matters.
-  },
-  connectError(socket, error) {
-    const { code } = error as NodeJS.ErrnoException;
-    guard(socket, (connection) => connection.failed(code ?? error.message));
+  connectError(owner, cause) {
+    guard(owner, (connection) => connection.failed(cause));
   },
 };
 
 function guard(
-  socket: Socket<UpstreamConnection>,
+  connection: UpstreamConnection,
   action: (connection: UpstreamConnection) => void,
 ): void {
   try {
-    action(socket.data);
+    action(connection);
   } catch (error) {
-    socket.data.broke(error);
+    connection.broke(error);
   }
 }

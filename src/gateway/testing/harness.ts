@@ -21,6 +21,8 @@ import { type AppCosts, subjects, type WakeReply } from "../../model/wire.ts";
 import { type Gateway, startGateway } from "../gateway.ts";
 import type { GatewayLimits } from "../limits.ts";
 import { createLoadTable } from "../load/table.ts";
+import { SocketLoop } from "../sockets/loop.ts";
+import { openSockets } from "../sockets/native.ts";
 
 const libc = dlopen("libc.so.6", {
   socket: { args: [FFIType.i32, FFIType.i32, FFIType.i32], returns: FFIType.i32 },
@@ -200,6 +202,29 @@ export function rawServer(
   return { port: listener.port, seen, close: () => listener.stop(true) };
 }
 
+let shared: SocketLoop | null = null;
+let users = 0;
+
+/** The loop of this process, for who gives it back: two would sleep in each other's time. */
+function borrowLoop(): SocketLoop {
+  users += 1;
+  // Timers of tests and of what they talk to are Bun's own.
+  shared ??= new SocketLoop({
+    ...{ clock: systemClock, waitMsMax: 1, scrubs: true },
+    onProblem: (error) => {
+      throw error;
+    },
+  });
+  return shared;
+}
+
+function returnLoop(): void {
+  users -= 1;
+  if (users > 0) return;
+  shared?.close();
+  shared = null;
+}
+
 /** A gateway on real sockets, with everything around it played by the test. */
 export interface Rig {
   readonly gateway: Gateway;
@@ -266,14 +291,16 @@ export async function startRig(
   const plain = listenOnLoopback();
   const tls = listenOnLoopback();
   const problems: string[] = [];
+  const loop = borrowLoop();
   const gateway = startGateway({
     id: "g0",
     wire,
+    sockets: openSockets(loop),
     plainDescriptors: [plain.descriptor],
     tlsDescriptors: [tls.descriptor],
     loadTablePath,
     row: 0,
-    clock: systemClock,
+    clock: loop.clock,
     random: systemRandom,
     accessLog: options.accessLog === true ? { directory } : null,
     limits: { sweepMs: 20, closeMs: 500, ...options.limits },
@@ -326,6 +353,7 @@ export async function startRig(
     },
     async close() {
       await gateway.close();
+      returnLoop();
       await wire.close();
       rmSync(directory, { recursive: true });
     },
