@@ -3,7 +3,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "../../fabric/system.ts";
-import { type AccessRecord, openAccessLog } from "./access-log.ts";
+import { openAccessLog } from "./access-log.ts";
+import type { AccessRecord } from "./record.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "lode-access-"));
 afterAll(() => rmSync(directory, { recursive: true }));

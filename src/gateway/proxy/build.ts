@@ -31,34 +31,41 @@ function flags(ids: readonly number[]): Uint8Array {
 }
 
 /**
- * The head sent upstream: the client's bytes with the dropped fields cut out and `added` put at
- * the end. Runs of kept lines are copied whole.
+ * The head sent upstream: the client's bytes with the dropped fields cut out and the gateway's
+ * own put at the end. Runs of kept lines are copied whole.
  *
- * @param added complete lines, each ending with CR LF, without the empty one.
+ * @param added complete lines, each ending with CR LF, and then the name of the id's field.
  */
 export function buildRequestHead(
   parser: HeadParser,
   buffer: Buffer,
   facts: RequestFacts,
-  added: string,
+  added: Buffer,
+  requestId: string,
 ): Buffer {
   const sent = parser.targetEnd - parser.targetStart;
   const keepsLine = facts.minorVersion === 1 && sent === facts.target.length;
   const line = keepsLine ? "" : `${facts.method} ${facts.target} HTTP/1.1\r\n`;
-  let extra = added;
-  if (facts.upgrade !== null) extra += `Connection: Upgrade\r\nUpgrade: ${facts.upgrade}\r\n`;
-  if (facts.acceptsTrailers) extra += "TE: trailers\r\n";
-  extra += "\r\n";
+  let hops = "";
+  if (facts.upgrade !== null) hops = `Connection: Upgrade\r\nUpgrade: ${facts.upgrade}\r\n`;
+  if (facts.acceptsTrailers) hops += "TE: trailers\r\n";
   const kept = parser.end - 2 - (keepsLine ? parser.startLineStart : parser.fieldsStart);
-  const out = Buffer.allocUnsafe(line.length + kept + extra.length);
+  const own = hops.length + added.length + requestId.length + headEnd.length;
+  const out = Buffer.allocUnsafe(line.length + kept + own);
   let offset = keepsLine
     ? buffer.copy(out, 0, parser.startLineStart, parser.fieldsStart)
     : out.write(line, 0, "latin1");
   offset = copyFields(parser, buffer, out, offset, droppedFromRequest, facts.nominated);
-  offset += out.write(extra, offset, "latin1");
+  if (hops !== "") offset += out.write(hops, offset, "latin1");
+  offset += added.copy(out, offset);
+  offset += out.write(requestId, offset, "latin1");
+  offset += headEnd.copy(out, offset);
   // Mostly no field is dropped and it is filled exactly; a view of it would cost as much again.
   return offset === out.length ? out : out.subarray(0, offset);
 }
+
+/** Of the last line, and of the head. */
+const headEnd = Buffer.from("\r\n\r\n");
 
 /** Copies the lines of kept fields; returns the offset after them. */
 function copyFields(

@@ -8,6 +8,7 @@ import { buildRequestHead, buildResponseHead, isUnchanged } from "./build.ts";
 import { Exchange, type ExchangeClient, logUnplaced } from "./exchange.ts";
 import { faultAnswers, type RequestFault } from "./faults.ts";
 import { fieldId } from "./fields.ts";
+import { ForwardedLines } from "./forwarded.ts";
 import type { HeadParser } from "./head.ts";
 import { HeadReader } from "./head-reader.ts";
 import { addressOf, Output } from "./output.ts";
@@ -49,8 +50,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
   private readonly output: Output;
   private readonly tls: TlsFacts | null;
   private readonly reader: HeadReader;
-  /** `X-Forwarded-For` and `-Proto` lines, the same for every request. */
-  private readonly forwardedLines: string;
+  private readonly forwarded: ForwardedLines;
 
   private input: Buffer | null = null;
   private inputStart = 0;
@@ -82,8 +82,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
     this.output = new Output(socket);
     this.reader = new HeadReader(context.parsers);
     this.address = addressOf(socket);
-    const scheme = tls === null ? "http" : "https";
-    this.forwardedLines = `X-Forwarded-For: ${this.address}\r\nX-Forwarded-Proto: ${scheme}\r\n`;
+    this.forwarded = new ForwardedLines(this.address, tls === null ? "http" : "https");
     this.ownDeadlineAt = context.clock.now() + context.limits.headMs;
     context.sweeper.add(this);
   }
@@ -290,8 +289,6 @@ export class Http1Client implements ExchangeClient, Deadlined {
     facts: RequestFacts,
     id: string,
   ): Exchange {
-    const own = `X-Forwarded-Host: ${facts.authority}\r\nX-Request-Id: ${id}\r\n`;
-    const added = this.forwardedLines + own;
     const exchange = new Exchange(this.context, this, app, {
       id,
       method: facts.method,
@@ -304,7 +301,7 @@ export class Http1Client implements ExchangeClient, Deadlined {
         app.route.affinity === undefined
           ? null
           : app.keyOf({ ...facts, fields: (name) => parser.valuesNamed(name, buffer) }),
-      head: buildRequestHead(parser, buffer, facts, added),
+      head: buildRequestHead(parser, buffer, facts, this.forwarded.of(facts.authority), id),
       startedAt: this.context.clock.now(),
     });
     this.exchange = exchange;

@@ -179,7 +179,7 @@ test("any cut of the bytes gives the same verdict as the whole", () => {
   );
 });
 
-function rebuilt(text: string, added: string): string {
+function rebuilt(text: string, added = "X-Request-Id: "): string {
   const buffer = Buffer.from(text, "latin1");
   const reader = new HeadReader(pool);
   reader.read("request", buffer, 0, buffer.length);
@@ -187,7 +187,7 @@ function rebuilt(text: string, added: string): string {
   if (parser === null || parser.fault !== null) throw new Error(`fault ${parser?.fault}`);
   const facts = readRequest(parser, buffer);
   if (!facts.ok) throw new Error(facts.error);
-  return buildRequestHead(parser, buffer, facts.value, added).toString("latin1");
+  return buildRequestHead(parser, buffer, facts.value, Buffer.from(added), "r1").toString("latin1");
 }
 
 describe("the head sent upstream", () => {
@@ -197,30 +197,31 @@ describe("the head sent upstream", () => {
       "Connection: keep-alive, X-Gone, Host\r\nX-Gone: 1\r\nKeep-Alive: 5\r\nProxy: evil\r\n" +
       "X_Forwarded_For: 6.6.6.6\r\nX-Forwarded-Anything: 1\r\nForwarded: for=x\r\n" +
       "X-Request-ID: 1\r\nX-Real-Ip: 1\r\nTE: trailers, gzip\r\nCookie: a=b\r\nCookie: c=d\r\n\r\n";
-    expect(rebuilt(text, "X-Forwarded-For: 1.2.3.4\r\n")).toBe(
+    expect(rebuilt(text, "X-Forwarded-For: 1.2.3.4\r\nX-Request-Id: ")).toBe(
       "GET /a%2F?b=c%20&&d HTTP/1.1\r\nhOST: a.test:80\r\nX-Odd:   \xe9  x \r\n" +
-        "Cookie: a=b\r\nCookie: c=d\r\nX-Forwarded-For: 1.2.3.4\r\nTE: trailers\r\n\r\n",
+        "Cookie: a=b\r\nCookie: c=d\r\nTE: trailers\r\nX-Forwarded-For: 1.2.3.4\r\n" +
+        "X-Request-Id: r1\r\n\r\n",
     );
   });
 
   test("has the origin form and HTTP/1.1", () => {
-    expect(rebuilt("GET http://A/x HTTP/1.1\r\nHost: a\r\n\r\n", "")).toBe(
-      "GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    expect(rebuilt("GET http://A/x HTTP/1.1\r\nHost: a\r\n\r\n")).toBe(
+      "GET /x HTTP/1.1\r\nHost: a\r\nX-Request-Id: r1\r\n\r\n",
     );
-    expect(rebuilt("GET http://a?x HTTP/1.1\r\nHost: a\r\n\r\n", "")).toBe(
-      "GET /?x HTTP/1.1\r\nHost: a\r\n\r\n",
+    expect(rebuilt("GET http://a?x HTTP/1.1\r\nHost: a\r\n\r\n")).toBe(
+      "GET /?x HTTP/1.1\r\nHost: a\r\nX-Request-Id: r1\r\n\r\n",
     );
-    expect(rebuilt("GET /x HTTP/1.0\r\nHost: a\r\n\r\n", "")).toBe(
-      "GET /x HTTP/1.1\r\nHost: a\r\n\r\n",
+    expect(rebuilt("GET /x HTTP/1.0\r\nHost: a\r\n\r\n")).toBe(
+      "GET /x HTTP/1.1\r\nHost: a\r\nX-Request-Id: r1\r\n\r\n",
     );
   });
 
   test("carries a WebSocket upgrade, and never h2c", () => {
     const ask = (protocol: string) =>
       `GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
-    expect(rebuilt(ask("WebSocket"), "")).toContain("Connection: Upgrade\r\nUpgrade: websocket");
-    expect(rebuilt(ask("h2c"), "")).toBe("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    expect(rebuilt(ask("websocket, h2c"), "")).not.toContain("Upgrade");
+    expect(rebuilt(ask("WebSocket"))).toContain("Connection: Upgrade\r\nUpgrade: websocket");
+    expect(rebuilt(ask("h2c"))).toBe("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: r1\r\n\r\n");
+    expect(rebuilt(ask("websocket, h2c"))).not.toContain("Upgrade");
   });
 });
 

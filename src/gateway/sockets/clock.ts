@@ -4,12 +4,16 @@ interface Awaited {
   dueAt: Timestamp;
 }
 
-/** A clock that knows when its next timer is due, so that a loop need not wake to look. */
-export class AwaitedClock implements Clock {
+/**
+ * A loop's clock. It knows when its next timer is due, so that the loop need not wake to look,
+ * and can stand still while events that came together are told: each asks for the time often.
+ */
+export class LoopClock implements Clock {
   private readonly clock: Clock;
   private readonly awaited = new Set<Awaited>();
   private nearest = Number.POSITIVE_INFINITY;
   private stale = false;
+  private stoppedAt: Timestamp | null = null;
 
   constructor(clock: Clock) {
     this.clock = clock;
@@ -26,7 +30,16 @@ export class AwaitedClock implements Clock {
   }
 
   now(): Timestamp {
-    return this.clock.now();
+    return this.stoppedAt ?? this.clock.now();
+  }
+
+  /** It is now until `goOn`. */
+  stop(): void {
+    this.stoppedAt = this.clock.now();
+  }
+
+  goOn(): void {
+    this.stoppedAt = null;
   }
 
   after(delayMs: number, callback: () => void): Timer {

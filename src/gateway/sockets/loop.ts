@@ -2,7 +2,7 @@ import { drainMicrotasks } from "bun:jsc";
 import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/time.ts";
 import { findBunLoop } from "./bun-loop.ts";
-import { AwaitedClock } from "./clock.ts";
+import { LoopClock } from "./clock.ts";
 import { calls, FixedBytes } from "./system-calls.ts";
 
 /** <sys/epoll.h> */
@@ -58,7 +58,7 @@ export interface LoopOptions {
  */
 export class SocketLoop {
   /** Its timers wake the loop; those of others may be late by `waitMsMax`. */
-  readonly clock: AwaitedClock;
+  readonly clock: LoopClock;
   /** One read's bytes; the next read overwrites them. */
   readonly readBuffer = new FixedBytes(readBytesMax);
 
@@ -78,7 +78,7 @@ export class SocketLoop {
 
   constructor(options: LoopOptions) {
     this.options = options;
-    this.clock = new AwaitedClock(options.clock);
+    this.clock = new LoopClock(options.clock);
     this.events = wordsOf(this.eventBytes);
     this.change = wordsOf(this.changeBytes);
     const bunLoop = findBunLoop();
@@ -138,16 +138,18 @@ export class SocketLoop {
   /** Runs from `setImmediate`, so that Bun's loop goes round between two turns. */
   private readonly turn = (): void => {
     this.bunIsReady = false;
+    this.runDeferred();
     let told = 1;
     for (let waits = 0; waits < waitsPerTurn && told > 0 && !this.bunIsReady; waits += 1) {
-      this.runDeferred();
       if (!this.running) return;
       const now = this.clock.now();
       if (waits > 0 && this.clock.dueAt <= now) break;
       told = calls.epoll_wait(this.epoll, this.eventBytes.address, eventsPerWait, this.waitMs(now));
+      this.clock.stop();
       for (let index = 0; index < told; index += 1) this.tell(index * eventWords);
       this.runDeferred();
       drainMicrotasks();
+      this.clock.goOn();
     }
     if (this.running) setImmediate(this.turn);
   };

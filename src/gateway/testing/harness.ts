@@ -212,7 +212,9 @@ function borrowLoop(): SocketLoop {
   shared ??= new SocketLoop({
     ...{ clock: systemClock, waitMsMax: 1, scrubs: true },
     onProblem: (error) => {
-      throw error;
+      setImmediate(() => {
+        throw error;
+      });
     },
   });
   return shared;
