@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import type { AccessRecord } from "./record.ts";
 import { LineWriter, lineBytesMax } from "./lines.ts";
+import type { AccessRecord } from "./record.ts";
 
 const text = fc.oneof(
   fc.constantFrom(
