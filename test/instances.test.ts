@@ -208,6 +208,15 @@ describe("sleep", () => {
     expect(starts).toBe(2);
   });
 
+  test("scale 0 reaches an app that is just starting again", async () => {
+    const slow = `${webServer.replace("createServer((", "await Bun.sleep(1500);\ncreateServer((")}`;
+    await cloud.deploy(await cloud.folder({ "web.js": slow, Procfile: "web: bun web.js" }), "slow");
+    process.kill(await cloud.pidOf("slow"), "SIGKILL");
+    await until("it starts", async () => (await cloud.ps("slow"))[0]?.state === "starting");
+    await asleep("slow");
+    expect((await cloud.get("slow")).body).toBe("web");
+  });
+
   test("an idle app falls asleep by itself and wakes", async () => {
     await deployProbe("dozy", '[scale]\nidle = "1s"\n');
     await cloud.get("dozy");

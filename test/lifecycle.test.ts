@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { statSync } from "node:fs";
 import { Cloud, run } from "./harness/cloud.ts";
-import { freePorts, isAlive, leftovers, until } from "./harness/host.ts";
+import { cgroupsOf, freePorts, isAlive, leftovers, processIds, until } from "./harness/host.ts";
 import { steadyLoad } from "./harness/http.ts";
 import { patienceMs } from "./harness/pace.ts";
 import { sharedCloud } from "./harness/suite.ts";
@@ -85,6 +86,37 @@ describe("lode dies and comes back", () => {
     await cloud.bringUp();
     await until("hello answers", async () => (await cloud.get("hello")).status === 200);
     expect(await cloud.pidOf("hello")).not.toBe(pid);
+  });
+
+  test("while it is dead, what apps log is bounded all the same, until it is back", async () => {
+    const loud = `
+const line = "x".repeat(1023);
+export default {
+  async fetch() {
+    for (let step = 0; step < 64; step++) {
+      console.log((line + "\\n").repeat(1024).slice(0, -1));
+      await Bun.sleep(10);
+    }
+    console.log("the end");
+    return new Response("said");
+  },
+};
+`;
+    await cloud.deploy(await cloud.folder({ "index.ts": loud }), "loud");
+    const [row] = await cloud.ps("loud");
+    const log = `${cloud.dataDirectory}/node/logs/default/loud/${row?.instance}.web/out`;
+    for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+      await cloud.signal(signal);
+      expect((await cloud.get("loud")).body).toBe("said");
+      await until("its head is gone", () => statSync(log).blocks * 512 < 21 * 1024 ** 2);
+      await cloud.bringUp();
+      const lines = (await cloud.ok(["logs", "loud", "--tail", "8000"])).split("\n");
+      expect(lines.filter((each) => each.includes("the end"))).not.toEqual([]);
+      expect(lines.filter((each) => each.includes("\0"))).toEqual([]);
+    }
+    const keepers = processIds().filter((pid) => cgroupsOf(pid).includes("/log-keeper-"));
+    const own = keepers.filter((pid) => cgroupsOf(pid).includes(`lode-${cloud.id()}/`));
+    expect(own).toHaveLength(1);
   });
 
   test("SIGTERM leaves apps and gateways serving; the next `lode up` adopts them", async () => {

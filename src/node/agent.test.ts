@@ -491,7 +491,8 @@ test("a session ends with lode, and leaves the instance alone", async () => {
   expect(await alone.code).toBe(137);
   expect(await reach(cloud, assignment, "running")).toEqual(running);
   expect(await pids()).toBeLessThan(crowded ?? 0);
-  expect(await cloud.cgroups().list()).toEqual([instance]);
+  const keeper = expect.stringMatching(/^log-keeper-/);
+  expect(await cloud.cgroups().list()).toEqual([instance, keeper]);
 });
 
 test("what no app and no release needs any more goes", async () => {

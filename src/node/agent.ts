@@ -19,6 +19,7 @@ import { follow } from "./follow.ts";
 import { prepareHost } from "./host.ts";
 import { Instance } from "./instance.ts";
 import type { InstanceFile, Sleeper } from "./instance-files.ts";
+import { type LogKeeper, startLogKeeper } from "./logs/keeper.ts";
 import { gatewayCgroupPrefix } from "./paths.ts";
 import type { Urgency } from "./reports.ts";
 
@@ -59,6 +60,7 @@ class NodeAgent implements Agent {
   /** Not yet ready for inputs: being read back from an earlier lode. */
   readonly #adoptions = new Map<InstanceId, Promise<void>>();
   #parts: AgentParts | null = null;
+  #keeper: LogKeeper | null = null;
   #subscriptions: { cancel(): void }[] = [];
   #left = new Map<InstanceId, Left>();
   /** While the assignments are listed: those listed, and what lies in bed. */
@@ -77,7 +79,7 @@ class NodeAgent implements Agent {
   }
 
   async start(): Promise<Result<void, string>> {
-    const { paths, ledger, node, clock, network } = this.#options;
+    const { paths, ledger, node, clock, random, network, cgroups } = this.#options;
     const tools = await prepareHost(paths);
     if (!tools.ok) return tools;
     const parts = assemble(this.#options, tools.value, this.#running);
@@ -96,6 +98,7 @@ class NodeAgent implements Agent {
       );
       await Promise.all(this.#adoptions.values());
       await this.#removeOrphans();
+      this.#keeper = await startLogKeeper(paths, cgroups, clock, random);
     } catch (cause) {
       return err(`starting the agent: ${reasonOf(cause)}`);
     }
@@ -138,11 +141,13 @@ class NodeAgent implements Agent {
 
   async close(): Promise<void> {
     await this.#closeParts((instance) => instance.close());
+    this.#keeper?.close();
   }
 
   async stopAll(): Promise<void> {
     await Promise.all(this.#adoptions.values());
     await this.#closeParts((instance) => instance.halt());
+    await this.#keeper?.stop();
   }
 
   async #closeParts(leave: (instance: Instance) => void | Promise<void>): Promise<void> {

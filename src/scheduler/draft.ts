@@ -21,6 +21,8 @@ export class Draft {
   /** A rule wants to look again at this time though nothing happens until then. */
   lookAgainAt: Timestamp | null = null;
   readonly #assignments: Map<string, Assignment>;
+  /** Of #assignments, oldest first; null: to be sorted when somebody asks. */
+  #sorted: readonly Assignment[] | null = null;
   readonly #deployments = new Map<number, Deployment>();
   readonly #writes = new Map<string, PlannedWrite>();
   readonly #reasons: string[] = [];
@@ -40,14 +42,15 @@ export class Draft {
     readonly process?: ProcessType;
     readonly draining?: boolean;
   }): readonly Assignment[] {
-    return [...this.#assignments.values()]
-      .filter(
-        (assignment) =>
-          (wanted?.release === undefined || assignment.release === wanted.release) &&
-          (wanted?.process === undefined || assignment.process === wanted.process) &&
-          (wanted?.draining === undefined || (assignment.drain !== null) === wanted.draining),
-      )
-      .sort(byAge);
+    this.#sorted ??= [...this.#assignments.values()].sort(byAge);
+    if (wanted === undefined) return this.#sorted;
+    const { release, process, draining } = wanted;
+    return this.#sorted.filter(
+      (assignment) =>
+        (release === undefined || assignment.release === release) &&
+        (process === undefined || assignment.process === process) &&
+        (draining === undefined || (assignment.drain !== null) === draining),
+    );
   }
 
   deployments(): readonly Deployment[] {
@@ -86,11 +89,13 @@ export class Draft {
   }
 
   put(assignment: Assignment): void {
+    this.#sorted = null;
     this.#assignments.set(assignment.instance, assignment);
     this.#put(keys.assignment(assignment.node, assignment.instance), assignment);
   }
 
   remove(assignment: Assignment): void {
+    this.#sorted = null;
     this.#assignments.delete(assignment.instance);
     this.#placed.delete(assignment.instance);
     const key = keys.assignment(assignment.node, assignment.instance);

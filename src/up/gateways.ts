@@ -106,6 +106,12 @@ const relaunchDelayMsMax = 5000;
 const stopTimeoutMs = 30_000;
 
 /**
+ * Of one gateway, beside apps whose weights come to all cores together (node/decide/cpu-shares.ts):
+ * whatever these do, gateways get up to half of the machine when they need it.
+ */
+const weightCores = 1;
+
+/**
  * What a gateway's collector takes for the machine's memory, in bytes: it lets garbage grow by as
  * much again as is used, not by some multiple of that. Requests cost the same (measured), and what
  * a gateway holds does not swing with the bodies that pass through.
@@ -262,6 +268,7 @@ class GatewaySet implements Gateways {
     const output = openSync(join(logs, `${name}.log`), "a", 0o600);
     try {
       const cgroup = await this.#deps.cgroups.create(cgroupName);
+      cgroup.setCpuWeight(weightCores);
       const inherited = [...slot.plain, ...slot.secure];
       const { monitorPid, monitorStartTicks } = await this.#deps.sandbox.launch(
         this.#specOf(slot, name, directory),

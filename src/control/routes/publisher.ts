@@ -19,6 +19,12 @@ import { routeOf } from "./route.ts";
 
 const reminderMs = 5_000;
 
+interface Published {
+  readonly route: AppRoute;
+  /** As JSON, to see whether the next one differs. */
+  readonly text: string;
+}
+
 /** Where a publisher has from what it publishes. Both promises reject when they cannot. */
 export interface RouteSource {
   /** Reads apps into the snapshot and calls `update`. */
@@ -42,7 +48,7 @@ export class RoutePublisher {
   readonly #columns = new Columns();
   readonly #epoch: string;
   readonly #unseal: (sealed: string) => string;
-  readonly #routes = new Map<string, AppRoute>();
+  readonly #routes = new Map<string, Published>();
   readonly #responders: readonly Subscription[];
   readonly #source: RouteSource;
   readonly #reminder: Timer;
@@ -111,11 +117,13 @@ export class RoutePublisher {
         state === undefined
           ? null
           : routeOf(state, snapshot.nodes, observed, columnOf, this.#domain);
-      const before = this.#routes.get(key) ?? null;
-      if (JSON.stringify(before) === JSON.stringify(after)) continue;
-      this.#replace(key, after);
+      const before = this.#routes.get(key);
+      const text = JSON.stringify(after);
+      if ((before?.text ?? "null") === text) continue;
+      if (after === null) this.#routes.delete(key);
+      else this.#routes.set(key, { route: after, text });
       changed[key] = after;
-      if (before === null && after !== null) costs.push(...this.#costsOf(key, after));
+      if (before === undefined && after !== null) costs.push(...this.#costsOf(key, after));
     }
     if (Object.keys(changed).length > 0) this.#publish(changed, null, costs);
   }
@@ -147,7 +155,7 @@ export class RoutePublisher {
     await this.#source.load(candidates);
     const at = { epoch: this.#epoch, revision: this.#revision };
     for (const key of candidates) {
-      const route = this.#routes.get(key);
+      const route = this.#routes.get(key)?.route;
       if (!route?.hosts.includes(host)) continue;
       const [costs = null] = this.#costsOf(key, route);
       return { ...at, found: { key, route, costs } };
@@ -158,11 +166,6 @@ export class RoutePublisher {
   #costsOf(key: string, { release }: AppRoute): readonly AppCosts[] {
     const costs = this.#source.costsOf(key, release);
     return costs === null ? [] : [costs];
-  }
-
-  #replace(key: string, after: AppRoute | null): void {
-    if (after === null) this.#routes.delete(key);
-    else this.#routes.set(key, after);
   }
 
   #publish(
@@ -193,12 +196,13 @@ export class RoutePublisher {
   }
 
   #table(): RouteTable {
+    const routes = [...this.#routes].map(([key, { route }]) => [key, route] as const);
     return {
       epoch: this.#epoch,
       revision: this.#revision,
-      apps: Object.fromEntries(this.#routes),
+      apps: Object.fromEntries(routes),
       certificates: this.#certificates,
-      costs: [...this.#routes].flatMap(([key, route]) => this.#costsOf(key, route)),
+      costs: routes.flatMap(([key, route]) => this.#costsOf(key, route)),
     };
   }
 }

@@ -212,12 +212,14 @@ export function resumeQuiesce(quiesce: Quiesce | null, now: Timestamp): Quiesce 
 export function onSleep(state: InstanceState, now: Timestamp): Step {
   const { situation } = state;
   if (!state.takesRequests || state.task) return stay(state);
+  // A request waits for the start: it is answered first.
+  if (state.wakeWanted) return stay(state);
   if (situation.state === "backing-off") {
-    // A request waits for the restart: it is answered first.
-    if (state.wakeWanted) return stay(state);
     return stay({ ...state, situation: { state: "asleep", since: now } });
   }
-  if (situation.state === "frozen") return stopFor(state, "sleep", now);
+  if (["preparing", "starting", "frozen"].includes(situation.state)) {
+    return stopFor(state, "sleep", now);
+  }
   if (situation.state !== "running" || situation.quiesce?.why === "drain") return stay(state);
   return ask(state, situation, { why: "sleep", since: now, askAt: null });
 }

@@ -298,6 +298,42 @@ test("an end during the launch waits for the launch", () => {
 `);
 });
 
+test("who asks it to sleep while it starts is heard, unless a request waits for the start", () => {
+  const begin: [number, Input][] = [
+    [0, { kind: "start" }],
+    [1, { kind: "launching" }],
+  ];
+  const asked: [number, Input][] = [
+    [2, { kind: "sleep" }],
+    [3, { kind: "launched", pid: null }],
+    [4, ready],
+  ];
+  expect(story([...begin, ...asked, [5, ended]])).toBe(`
+0 start → preparing start
+1 launching → starting
+2 sleep → stopping @10002 "goes to sleep, as asked"; terminate
+3 launched → stopping @10002 terminate
+4 ready → stopping @10002
+5 exited → asleep
+`);
+  // Not launched yet: what prepares it finds that it is to end.
+  const notLaunched: Input = {
+    kind: "startFailed",
+    ...{ stage: "start", reason: "it is ending", logTail: [], jitter: 0 },
+  };
+  expect(story([[0, { kind: "start" }], ...asked.slice(0, 1), [5, notLaunched]])).toBe(`
+0 start → preparing start
+2 sleep → stopping @10002 "goes to sleep, as asked"; terminate
+5 startFailed → asleep
+`);
+  expect(story([...begin, ...asked.slice(0, 2), [3, { kind: "wake" }], [5, ended]])).toEndWith(
+    "5 exited → starting start\n",
+  );
+  expect(story([...begin, [1, { kind: "wake" }], ...asked.slice(0, 1)])).toEndWith(
+    "2 sleep → starting\n",
+  );
+});
+
 const inputs: fc.Arbitrary<Input> = fc.oneof(
   fc.constantFrom<Input>(
     { kind: "start" },

@@ -40,6 +40,7 @@ import {
 //                                          ↑                wake           asleep
 //                                          └──────────────────────────────────┘
 //   running (quiescing) → frozen → running (wake, a visit) or stopping(sleep): see idle.ts.
+//   asked to sleep: preparing, starting → stopping(sleep); backing-off → asleep.
 //   removed or drained: preparing, backing-off, asleep, failed, done → gone;
 //                       starting, running, frozen → stopping(end) → gone.
 //   A task (the `release` process) goes from running to done or failed, and never restarts.

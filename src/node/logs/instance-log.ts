@@ -31,7 +31,8 @@ import { decodeMarks, encodeMarks, Timeline } from "./timeline.ts";
 
 /** Kept of an app's output, per instance. */
 export const keptBytes = 16 * 1024 ** 2;
-const freeStepBytes = 4 * 1024 ** 2;
+/** So much more may be there before the head is freed. */
+export const freeStepBytes = 4 * 1024 ** 2;
 /** Published at most at once; the rest of a flood is named, not shown. */
 const liveBytesMax = 256 * 1024;
 const eventBytesMax = 256 * 1024;
@@ -151,8 +152,8 @@ class FileLog implements InstanceLog {
   #catchUp(): void {
     withFile(this.#out, (descriptor) => {
       const { size, mtimeMs } = fstatSync(descriptor);
-      const kept = keptBytes + freeStepBytes;
-      if (size > kept) this.#free(size - kept);
+      // As much as an earlier lode, or its keeper, may have freed.
+      if (size > keptBytes) this.#free(size - keptBytes);
       this.#grown(size, Math.trunc(mtimeMs));
       this.#published = size;
     });

@@ -185,3 +185,16 @@ test("the head of a file goes back to the disk; of one that is gone, nothing", a
   expect(statSync(file).blocks).toBeLessThan(blocks);
   expect(statSync(file).size).toBe(8192);
 });
+
+test("what a keeper freed while no lode lived is not read as lines", async () => {
+  const directory = folder();
+  const out = join(directory, "out");
+  const line = `${"x".repeat(1023)}\n`;
+  appendFileSync(out, line.repeat(18 * 1024));
+  expect(await freeHead(out, 18 * 1024 ** 2 - keptBytes)).toBe(true);
+  const log = openInstanceLog(directory, systemClock, () => {});
+  const lines = log.read({ since: null, tail: 100_000 });
+  // What the first piece is the rest of is gone.
+  expect(lines).toHaveLength(keptBytes / 1024 - 1);
+  expect(lines.every(({ text }) => text.length === 1023 && !text.includes("\0"))).toBe(true);
+});
