@@ -32,3 +32,21 @@ test("weights follow who is busy, and are written only when they change", () => 
   expect(first.written.at(-1)).toBe(2);
   expect(second.written).toHaveLength(2);
 });
+
+test("under contention weights are corrected by what came of them, and no longer after it", () => {
+  const shares = new CpuShares(2);
+  const [heavy, light] = [cgroup(), cgroup()];
+  const reserved = shares.enter(heavy.group, 1.5);
+  const other = shares.enter(light.group, 0.5);
+  const [dueHeavy, dueLight] = [heavy.written.at(-1) ?? 0, light.written.at(-1) ?? 0];
+  for (let second = 0; second < 3; second++) {
+    reserved.observe(1.6);
+    other.observe(0.4);
+    shares.balance();
+  }
+  const ratio = (light.written.at(-1) ?? 0) / (heavy.written.at(-1) ?? 1);
+  expect(ratio).toBeGreaterThan((1.2 * dueLight) / dueHeavy);
+  reserved.observe(0.5);
+  shares.balance();
+  expect([heavy.written.at(-1), light.written.at(-1)]).toEqual([dueHeavy, dueLight]);
+});

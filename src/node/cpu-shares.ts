@@ -1,5 +1,5 @@
 import type { Cgroup } from "./cgroup/cgroup.ts";
-import { type CpuClaim, idleCores, spareCores } from "./decide/cpu-shares.ts";
+import { type CpuClaim, corrections, idleCores, spareCores } from "./decide/cpu-shares.ts";
 
 /** What takes part in sharing the node's cores: an instance's process, a build, a session. */
 export interface CpuSharer {
@@ -19,8 +19,11 @@ interface Member extends CpuClaim, SharingMember {
   minCores: number;
   busy: boolean;
   usedCores: number;
-  /** What the kernel has. */
+  /** By the rule. */
   weightCores: number;
+  correction: number;
+  /** What the kernel has: both. */
+  writtenCores: number;
 }
 
 /** Gives every cgroup its weight by the rule of decide/cpu-shares.ts. */
@@ -38,13 +41,14 @@ export class CpuShares {
 
   /** It counts as busy at first: a start is when an app needs most. */
   enter(cgroup: Cgroup, minCores: number): CpuSharer {
-    const member = { cgroup, minCores, busy: true, usedCores: 0, weightCores: 0 };
+    const none = { usedCores: 0, weightCores: 0, correction: 1, writtenCores: 0 };
+    const member = { cgroup, minCores, busy: true, ...none };
     this.#members.add(member);
-    this.balance();
+    this.#balance();
     return {
       setMin: (cores) => {
         member.minCores = cores;
-        this.balance();
+        this.#balance();
       },
       observe: (cores) => {
         member.busy = cores >= idleCores;
@@ -63,12 +67,20 @@ export class CpuShares {
 
   /** Call after observing: writes those weights that are no longer right. */
   balance(): void {
+    const members = [...this.#members];
+    const found = this.isContended ? corrections(members) : [];
+    for (const [index, member] of members.entries()) member.correction = found[index] ?? 1;
+    this.#balance();
+  }
+
+  #balance(): void {
     const spare = spareCores(this.#members, this.#cores);
     for (const member of this.#members) {
-      const weightCores = member.minCores + (member.busy ? spare.busy : spare.idle);
-      if (weightCores === member.weightCores) continue;
-      member.weightCores = weightCores;
-      member.cgroup.setCpuWeight(weightCores);
+      member.weightCores = member.minCores + (member.busy ? spare.busy : spare.idle);
+      const cores = member.weightCores * member.correction;
+      if (cores === member.writtenCores) continue;
+      member.writtenCores = cores;
+      member.cgroup.setCpuWeight(cores);
     }
   }
 }

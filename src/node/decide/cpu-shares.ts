@@ -9,6 +9,10 @@
 // ones begin to do: a min holds at once, without anybody having to notice. What must be noticed is
 // only who takes part in the rest. One that stops being idle has i until it is seen; i is small
 // beside many idle ones, and otherwise large enough to be seen by.
+//
+// The kernel does not divide exactly: on Linux 6.18 a group in which something wakes now and then,
+// as in every server, loses up to a quarter of its part to a heavier one. So what those that want
+// more got of each other's time is compared with what they were due, and weights are corrected.
 
 /** What an instance without anything left of R weighs beyond its min. */
 export const leastShareCores = 0.01;
@@ -43,4 +47,43 @@ export function spareCores(claims: Iterable<CpuClaim>, cores: number): SpareCore
 /** Downwards, so that the weights of many idle instances seldom change. */
 function toPowerOfTwo(cores: number): number {
   return cores <= 0 ? 0 : 2 ** Math.floor(Math.log2(cores));
+}
+
+/** One that uses less of what it is due does not want it. */
+const wantingPart = 0.7;
+/** A use seen for a second is off by some percent: what is corrected at once, of an error. */
+const correctedPower = 0.5;
+export const correctionMax = 4 / 3;
+/** Smaller changes are not worth writing. */
+const correctionSteps = 64;
+
+export interface CpuUse {
+  /** By the rule above, in cores. */
+  readonly weightCores: number;
+  readonly usedCores: number;
+  /** What its weight was multiplied with meanwhile. */
+  readonly correction: number;
+}
+
+/** Corrections from now on, in their order, when together they want more than there is. */
+export function corrections(uses: readonly CpuUse[]): readonly number[] {
+  const wanting = wantingOf(wantingOf(uses));
+  const due = duePerWeight(wanting);
+  return uses.map((use) => {
+    if (wanting.length < 2 || !wanting.includes(use)) return 1;
+    const error = (due * use.weightCores) / use.usedCores;
+    const wanted = use.correction * error ** correctedPower;
+    const bounded = Math.min(Math.max(wanted, 1 / correctionMax), correctionMax);
+    return Math.round(bounded * correctionSteps) / correctionSteps;
+  });
+}
+
+function wantingOf(uses: readonly CpuUse[]): readonly CpuUse[] {
+  const due = duePerWeight(uses);
+  return uses.filter((use) => use.usedCores > wantingPart * due * use.weightCores);
+}
+
+function duePerWeight(uses: readonly CpuUse[]): number {
+  const used = uses.reduce((sum, { usedCores }) => sum + usedCores, 0);
+  return used / uses.reduce((sum, { weightCores }) => sum + weightCores, 0);
 }
