@@ -162,7 +162,7 @@ export class Instance implements ReadyOwner {
     const process = await this.#launcher.adopt(this.assignment, held);
     let exit: ProcessEnd["exit"] = { kind: "unknown" };
     if (process !== null) {
-      this.log.watch();
+      this.log.watch(process.cgroup.runPaths);
       this.#attach(process);
       await this.#meter.adopt(process.cgroup, this.#now());
     } else if (held.slot !== null) {
@@ -430,8 +430,9 @@ export class Instance implements ReadyOwner {
     const ceilings = this.#meter.begin();
     this.#launchedAt = this.#now();
     const claimed = await this.#context.ready.claim(this, request, ceilings);
-    this.#attach(claimed ?? (await this.#launcher.launch(this.assignment, request, ceilings)));
-    this.log.watch();
+    const process = claimed ?? (await this.#launcher.launch(this.assignment, request, ceilings));
+    this.#attach(process);
+    this.log.watch(process.cgroup.runPaths);
   }
 
   #attach(process: InstanceProcess): void {

@@ -163,6 +163,19 @@ test("a fork bomb is held to one core, also what it forks meanwhile, and let go"
   await group.remove();
 });
 
+test("a helper runs as the group does, on its cores and its account, and dies with it", async () => {
+  const group = await tree().create("flooding");
+  await group.setLimits({ ...noLimits, pidsMax: 1 });
+  group.confine({ cores: 1, yields: true });
+  const joins = group.runPaths.map((path) => `echo 0 > ${path}`).join("; ");
+  const helper = Bun.spawn(["sh", "-c", `${joins}; while :; do :; done`]);
+  await until(async () => group.cpuTimeUs() > 20_000);
+  expect(allowedCores(helper.pid)).toBe("0");
+  await group.kill();
+  expect(await helper.exited).toBe(137);
+  await group.remove();
+});
+
 test("a fork bomb dies", async () => {
   const group = await tree().create("bomb");
   await group.setLimits({ ...noLimits, pidsMax: 200 });

@@ -26,6 +26,8 @@ export interface Cgroup {
   readonly name: string;
   /** `cgroup.procs` files: a launcher writes `0` into each to join, before it does anything. */
   readonly joinPaths: readonly string[];
+  /** As `joinPaths`, for what only shall run as it does: at its weight, on its cores. */
+  readonly runPaths: readonly string[];
   setLimits(limits: CgroupLimits): Promise<void>;
   /**
    * Its part of the CPU time when others want it too, beside their weights; a new cgroup's is

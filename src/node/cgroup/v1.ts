@@ -163,6 +163,7 @@ class TreeV1 implements CgroupTree {
 class CgroupV1 implements Cgroup {
   readonly name: string;
   readonly joinPaths: readonly string[];
+  readonly runPaths: readonly string[];
   readonly #directories: PathsV1;
   readonly #options: TreeV1Options;
   #weightCores: number | null = null;
@@ -171,7 +172,11 @@ class CgroupV1 implements Cgroup {
     this.name = name;
     this.#directories = directories;
     this.#options = options;
-    this.joinPaths = this.#unique().map((directory) => `${directory}/cgroup.procs`);
+    const procs = (directory: string) => `${directory}/cgroup.procs`;
+    this.joinPaths = this.#unique().map(procs);
+    const { cpu, cpuacct, cpuset } = directories;
+    const running = cpuset === undefined ? [cpu, cpuacct] : [cpu, cpuacct, cpuset];
+    this.runPaths = [...new Set(running)].map(procs);
   }
 
   async setLimits(limits: CgroupLimits): Promise<void> {

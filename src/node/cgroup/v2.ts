@@ -126,6 +126,7 @@ class TreeV2 implements CgroupTree {
 class CgroupV2 implements Cgroup {
   readonly name: string;
   readonly joinPaths: readonly string[];
+  readonly runPaths: readonly string[];
   readonly #directory: string;
   readonly #clock: Clock;
   readonly #events: KernelEvents;
@@ -141,6 +142,7 @@ class CgroupV2 implements Cgroup {
   ) {
     this.name = name;
     this.joinPaths = [`${directory}/cgroup.procs`];
+    this.runPaths = this.joinPaths;
     this.#directory = directory;
     this.#clock = options.clock;
     this.#events = options.events;

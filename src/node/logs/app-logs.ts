@@ -147,7 +147,7 @@ export async function checkLogStorage(paths: CloudPaths): Promise<Result<void, s
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const probe = join(folder, ".probe");
   writeFileSync(probe, new Uint8Array(8192));
-  if (await freeHead(probe, 4096)) return ok(undefined);
+  if (await freeHead(probe, 4096, [])) return ok(undefined);
   return err(
     `${folder} lies on a file system that cannot free a file's head, which bounds the logs of ` +
       `apps; put the data directory on ext4, xfs, btrfs or tmpfs`,

@@ -13,6 +13,7 @@ import {
 import { join } from "node:path";
 import type { Clock, Timestamp } from "../../base/time.ts";
 import { formatBytes } from "../../base/units.ts";
+import { pause } from "../linux/time.ts";
 import { type Growth, watchGrowth } from "./growth.ts";
 import { splitLines } from "./lines.ts";
 import { freeHead } from "./space.ts";
@@ -33,6 +34,8 @@ import { decodeMarks, encodeMarks, Timeline } from "./timeline.ts";
 export const keptBytes = 16 * 1024 ** 2;
 /** So much more may be there before the head is freed. */
 export const freeStepBytes = 4 * 1024 ** 2;
+/** Between two cuts of a flood: in it the fastest app writes less than its memory may hold. */
+const cutPauseMs = 50;
 /** Published at most at once; the rest of a flood is named, not shown. */
 const liveBytesMax = 256 * 1024;
 const eventBytesMax = 256 * 1024;
@@ -54,8 +57,11 @@ export interface LogQuery {
 export interface InstanceLog {
   /** A descriptor for the app's stdout and stderr. The caller closes it. */
   openForApp(): number;
-  /** Follows the file, from now until `rest`: marks times, keeps it bounded, goes live. */
-  watch(): void;
+  /**
+   * Follows the file, from now until `rest`: marks times, keeps it bounded, goes live.
+   * @param runPaths of the app's cgroup: what it costs to keep it bounded is the app's.
+   */
+  watch(runPaths: readonly string[]): void;
   /** The app does not run: a last look, then nothing. */
   rest(): void;
   event(text: string): void;
@@ -89,6 +95,7 @@ class FileLog implements InstanceLog {
   readonly #live: (line: TimedLine) => void;
   readonly #timeline: Timeline;
   #growth: Growth | null = null;
+  #runPaths: readonly string[] = [];
   #freed = 0;
   #freeing = false;
   #followUntil = 0;
@@ -110,7 +117,8 @@ class FileLog implements InstanceLog {
     return openSync(this.#out, "a", 0o600);
   }
 
-  watch(): void {
+  watch(runPaths: readonly string[]): void {
+    this.#runPaths = runPaths;
     this.#growth ??= watchGrowth(this.#out, this.#clock, (size) => {
       this.#grown(size, this.#clock.now());
     });
@@ -120,6 +128,7 @@ class FileLog implements InstanceLog {
     this.#growth?.look();
     this.#growth?.close();
     this.#growth = null;
+    this.#runPaths = [];
     this.#publish(true);
   }
 
@@ -161,7 +170,7 @@ class FileLog implements InstanceLog {
 
   #grown(size: number, at: Timestamp): void {
     if (size > (this.#timeline.marks.at(-1)?.offset ?? 0)) this.#mark(size, at);
-    if (size - this.#freed > keptBytes + freeStepBytes) this.#free(size - keptBytes);
+    this.#bound(size);
     this.#publish(false);
   }
 
@@ -176,18 +185,27 @@ class FileLog implements InstanceLog {
     this.#storedMarks = this.#timeline.marks.length;
   }
 
+  #bound(size: number): void {
+    if (size - this.#freed > keptBytes + freeStepBytes) this.#free(size - keptBytes);
+  }
+
   #free(until: number): void {
     this.#freed = until;
     this.#timeline.forgetBefore(until);
     if (!this.#freeing) void this.#punch();
   }
 
-  /** One at a time; what a flood adds meanwhile is the next one's. */
+  /**
+   * One at a time; what a flood adds meanwhile is the next one's. That comes soon: what is cut
+   * before the kernel must make room for it in the app's memory is never written to the disk.
+   */
   async #punch(): Promise<void> {
     this.#freeing = true;
     for (let punched = 0; punched < this.#freed; ) {
       punched = this.#freed;
-      if (!(await freeHead(this.#out, punched))) break;
+      if (!(await freeHead(this.#out, punched, this.#runPaths))) break;
+      await pause(this.#clock, cutPauseMs);
+      this.#bound(this.#size());
     }
     this.#freeing = false;
   }

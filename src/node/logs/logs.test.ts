@@ -1,5 +1,14 @@
 import { afterEach, expect, test } from "bun:test";
-import { appendFileSync, closeSync, mkdtempSync, rmSync, statSync, writeSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -73,7 +82,7 @@ test("a log remembers lines and their times over a restart", async () => {
   const directory = folder();
   const log = openInstanceLog(directory, systemClock, () => {});
   const descriptor = log.openForApp();
-  log.watch();
+  log.watch([]);
   const before = Date.now();
   log.event("started");
   // A file's times come from the kernel's coarse clock, which lags by a tick.
@@ -99,7 +108,7 @@ test("a flood is bounded on disk and on the wire, and loses no newest line", asy
   const live: TimedLine[] = [];
   const log = openInstanceLog(directory, systemClock, (line) => live.push(line));
   const descriptor = log.openForApp();
-  log.watch();
+  log.watch([]);
   log.followUntil(Date.now() + 60_000);
   const line = `${"x".repeat(1023)}\n`;
   const chunk = line.repeat(1024);
@@ -141,7 +150,7 @@ test("a query merges instances by time; followers get what comes after the reply
   const web = logs.of(owner("iaaaaaaaaaaa", "web"));
   const worker = logs.of(owner("ibbbbbbbbbbb", "worker"));
   const descriptor = web.openForApp();
-  web.watch();
+  web.watch([]);
   writeSync(descriptor, "web one\n");
   await until(() => web.read({ since: null, tail: 1 }).length === 1);
   await Bun.sleep(20);
@@ -178,10 +187,10 @@ test("events stay bounded", () => {
 
 test("the head of a file goes back to the disk; of one that is gone, nothing", async () => {
   const file = join(folder(), "out");
-  expect(await freeHead(file, 4096)).toBe(false);
+  expect(await freeHead(file, 4096, [])).toBe(false);
   appendFileSync(file, "x".repeat(8192));
   const blocks = statSync(file).blocks;
-  expect(await freeHead(file, 4096)).toBe(true);
+  expect(await freeHead(file, 4096, [])).toBe(true);
   expect(statSync(file).blocks).toBeLessThan(blocks);
   expect(statSync(file).size).toBe(8192);
 });
@@ -191,10 +200,23 @@ test("what a keeper freed while no lode lived is not read as lines", async () =>
   const out = join(directory, "out");
   const line = `${"x".repeat(1023)}\n`;
   appendFileSync(out, line.repeat(18 * 1024));
-  expect(await freeHead(out, 18 * 1024 ** 2 - keptBytes)).toBe(true);
+  expect(await freeHead(out, 18 * 1024 ** 2 - keptBytes, [])).toBe(true);
   const log = openInstanceLog(directory, systemClock, () => {});
   const lines = log.read({ since: null, tail: 100_000 });
   // What the first piece is the rest of is gone.
   expect(lines).toHaveLength(keptBytes / 1024 - 1);
   expect(lines.every(({ text }) => text.length === 1023 && !text.includes("\0"))).toBe(true);
+});
+
+test("who cuts a log joins what it is told, as far as that still exists, before it cuts", async () => {
+  const directory = folder();
+  const file = join(directory, "out");
+  const joined = ["first", "second"].map((name) => join(directory, name));
+  appendFileSync(file, "x".repeat(8192));
+  const paths = [...joined, join(directory, "gone", "cgroup.procs")];
+  expect(await freeHead(file, 4096, paths)).toBe(true);
+  for (const path of joined) expect(readFileSync(path, "utf8")).toBe("0\n");
+  expect(existsSync(join(directory, "gone"))).toBe(false);
+  rmSync(file);
+  expect(await freeHead(file, 4096, paths)).toBe(false);
 });
