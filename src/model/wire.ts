@@ -111,6 +111,7 @@ export interface InstanceTotals {
   readonly process: ProcessType;
   readonly cpuTimeUs: number;
   readonly throttledUs: number;
+  readonly confinedUs: number;
   readonly oomKills: number;
   readonly restarts: number;
   /** By requests, from any rung of the idle ladder. */

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { defaultLimits, type Limits } from "../model/limits.ts";
 import type { Cgroup, CgroupUsage } from "./cgroup/cgroup.ts";
 import { CpuShares } from "./cpu-shares.ts";
+import type { Confinement } from "./decide/suppression.ts";
 import { Meter } from "./meter.ts";
 import { Tally } from "./tally.ts";
 
@@ -9,9 +10,13 @@ import { Tally } from "./tally.ts";
 function fakeCgroup() {
   const now: CgroupUsage = {
     ...{ cpuTimeUs: 1000, memoryBytes: 3e6, cacheBytes: 1e6, oomKills: 0, throttledUs: 0 },
+    confinedUs: 0,
   };
-  const state = { now, readings: 0 };
+  const state = { now, readings: 0, confinement: null as Confinement | null };
   const cgroup = {
+    get confinement() {
+      return state.confinement;
+    },
     setCpuWeight() {},
     setLimits: async () => {},
     cpuTimeUs: () => state.now.cpuTimeUs,
@@ -42,6 +47,20 @@ test("what stood still is not read, and its use is nothing", async () => {
   state.now = { ...state.now, cpuTimeUs: 501_000, memoryBytes: 5e6 };
   expect(await meter.sample(4000)).toMatchObject({ cpuCores: 0.5, memoryBytes: 4e6 });
   expect(state.readings).toBe(2);
+});
+
+test("being confined is told at the next look, also of what stands still", async () => {
+  const { state, cgroup } = fakeCgroup();
+  const meter = meterOf(defaultLimits, cgroup);
+  expect(await meter.sample(1000)).toMatchObject({ confined: false });
+  state.confinement = { cores: 1, yields: true };
+  const resting = await meter.sample(2000);
+  expect(resting).toMatchObject({ confined: true, cpuCores: 0 });
+  expect(await meter.sample(3000)).toBe(resting);
+  state.now = { ...state.now, cpuTimeUs: 501_000 };
+  expect(await meter.sample(4000)).toMatchObject({ confined: true, cpuCores: 0.5 });
+  state.confinement = null;
+  expect(await meter.sample(5000)).toMatchObject({ confined: false });
 });
 
 test("credit that is earned back is accounted for, whether or not anything runs", async () => {

@@ -87,7 +87,8 @@ export class Meter {
   /** The ceilings for a launch, which sets them. */
   begin(): Ceilings {
     this.#tally.begin();
-    this.#usage = { cpuCores: 0, cpuTimeUs: 0, memoryBytes: 0, oomKills: 0, ...this.#creditLeft };
+    const none = { cpuCores: 0, cpuTimeUs: 0, memoryBytes: 0, oomKills: 0, confined: false };
+    this.#usage = { ...none, ...this.#creditLeft };
     this.#ceilings = this.expected;
     return this.#ceilings;
   }
@@ -131,7 +132,8 @@ export class Meter {
    */
   async sample(now: Timestamp): Promise<InstanceUsage | null> {
     const cgroup = this.#cgroup;
-    if (cgroup !== null && this.#stoodStill(cgroup)) return this.#rest(now);
+    const confined = cgroup !== null && cgroup.confinement !== null;
+    if (cgroup !== null && this.#stoodStill(cgroup)) return this.#rest(now, confined);
     const read = (await cgroup?.usage().catch(() => null)) ?? null;
     if (read === null || this.#cgroup !== cgroup) return null;
     const { cpuTimeUs, oomKills } = read;
@@ -147,7 +149,7 @@ export class Meter {
       cpu: account(this.#credit.cpu, cpu, cpuCores, seconds),
       memory: account(this.#credit.memory, memory, memoryBytes, seconds),
     };
-    const usage = { cpuCores, cpuTimeUs, memoryBytes, oomKills, ...this.#creditLeft };
+    const usage = { cpuCores, cpuTimeUs, memoryBytes, oomKills, confined, ...this.#creditLeft };
     this.#usage = usage;
     await this.#apply();
     return usage;
@@ -159,11 +161,13 @@ export class Meter {
     return cgroup.cpuTimeUs() === this.#usage.cpuTimeUs;
   }
 
-  #rest(now: Timestamp): InstanceUsage | null {
+  #rest(now: Timestamp, confined: boolean): InstanceUsage | null {
     this.#sampledAt = now;
     this.#sharer?.observe(0);
     const usage = this.#usage;
-    if (usage !== null && usage.cpuCores > 0) this.#usage = { ...usage, cpuCores: 0 };
+    if (usage !== null && (usage.cpuCores > 0 || usage.confined !== confined)) {
+      this.#usage = { ...usage, cpuCores: 0, confined };
+    }
     return this.#usage;
   }
 

@@ -2,8 +2,8 @@ import { expect, test } from "bun:test";
 import { coldStartBoundsMs } from "../model/traffic.ts";
 import { Tally } from "./tally.ts";
 
-const reading = (cpuTimeUs: number, throttledUs = 0, oomKills = 0) => ({
-  ...{ cpuTimeUs, throttledUs, oomKills },
+const reading = (cpuTimeUs: number, throttledUs = 0, oomKills = 0, confinedUs = 0) => ({
+  ...{ cpuTimeUs, throttledUs, confinedUs, oomKills },
 });
 
 test("an instance to which nothing happened has nothing to tell", () => {
@@ -16,8 +16,9 @@ test("sums go on over processes, whose cgroups begin at 0 each", () => {
   tally.read(reading(100, 5));
   tally.read(reading(250, 5, 1));
   tally.begin();
-  tally.read(reading(40, 2, 1));
-  expect(tally.totals).toMatchObject({ cpuTimeUs: 290, throttledUs: 7, oomKills: 2 });
+  tally.read(reading(40, 2, 1, 9));
+  const confinedUs = 9;
+  expect(tally.totals).toMatchObject({ cpuTimeUs: 290, throttledUs: 7, confinedUs, oomKills: 2 });
 });
 
 test("of an adopted process only what it uses from then on is told", () => {

@@ -4,16 +4,19 @@ import type { InstanceTotals } from "../model/wire.ts";
 
 export type Totals = Omit<InstanceTotals, "instance" | "project" | "app" | "process">;
 
+const nothing = { cpuTimeUs: 0, throttledUs: 0, confinedUs: 0, oomKills: 0 };
+
 /** What is read of a cgroup as ever growing numbers. */
 interface Reading {
   readonly cpuTimeUs: number;
   readonly throttledUs: number;
+  readonly confinedUs: number;
   readonly oomKills: number;
 }
 
 /** Adds up over an instance's processes what each cgroup, which goes with its process, counts. */
 export class Tally {
-  #sum: Reading = { cpuTimeUs: 0, throttledUs: 0, oomKills: 0 };
+  #sum: Reading = nothing;
   #last: Reading | null = null;
   #restarts = 0;
   #wakes = 0;
@@ -23,7 +26,7 @@ export class Tally {
 
   /** A new process, with a cgroup that counts from 0. */
   begin(): void {
-    this.#last = { cpuTimeUs: 0, throttledUs: 0, oomKills: 0 };
+    this.#last = nothing;
   }
 
   /** A process that ran before: what it used was told by who ran it. */
@@ -37,6 +40,7 @@ export class Tally {
     this.#sum = {
       cpuTimeUs: grown("cpuTimeUs"),
       throttledUs: grown("throttledUs"),
+      confinedUs: grown("confinedUs"),
       oomKills: grown("oomKills"),
     };
     this.#last = reading;
@@ -66,10 +70,10 @@ export class Tally {
 
   /** Null: there is nothing to tell. */
   get totals(): Totals | null {
-    const { cpuTimeUs, throttledUs, oomKills } = this.#sum;
+    const { cpuTimeUs, oomKills } = this.#sum;
     if (cpuTimeUs + oomKills + this.#restarts + this.#wakes === 0) return null;
     return {
-      ...{ cpuTimeUs, throttledUs, oomKills },
+      ...this.#sum,
       restarts: this.#restarts,
       wakes: this.#wakes,
       coldStarts: [...this.#coldStarts],

@@ -43,6 +43,19 @@ async function coresOf(app: Loaded): Promise<string> {
   return /Cpus_allowed_list:\s+(\S+)/.exec(status)?.[1] ?? "";
 }
 
+/** Apps that the table of `lode top` marks. */
+async function confinedNow(): Promise<readonly string[]> {
+  const frame = JSON.parse(await cloud.ok(["top", "--once", "--json"])) as {
+    readonly apps: readonly {
+      readonly app: string;
+      readonly instances: readonly { readonly usage: { readonly confined: boolean } | null }[];
+    }[];
+  };
+  return frame.apps
+    .filter(({ instances }) => instances.some(({ usage }) => usage?.confined === true))
+    .map(({ app }) => app);
+}
+
 test.skipIf(cores < 2)(
   "batch work leaves a core to an app that is asked, and only then",
   async () => {
@@ -57,6 +70,7 @@ test.skipIf(cores < 2)(
     expect(await coresOf(second)).toBe(all);
     expect(await usedCores(first, 2)).toBeLessThan(1.05 * (cores - 1));
     expect(await coresOf(first)).not.toBe(all);
+    expect(await confinedNow()).toEqual([first.name]);
     isAsking = false;
     await asking;
     await until("it may run everywhere", async () => (await coresOf(first)) === all);

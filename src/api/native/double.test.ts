@@ -61,7 +61,7 @@ function fail<Value>(
 
 function topApp(app: AppName): TopApp {
   const usage = {
-    ...{ cpuCores: 0.25, cpuTimeUs: 1000, memoryBytes: 3_200_000, oomKills: 0 },
+    ...{ cpuCores: 0.25, cpuTimeUs: 1000, memoryBytes: 3_200_000, oomKills: 0, confined: true },
     ...{ cpuCredit: { left: 30, capacity: 120 }, memoryCredit: null },
   };
   const counts = { requestsPerSecond: 12.5, inFlight: 3 };
@@ -124,6 +124,7 @@ export function createDouble(clock: Clock): Double {
         cpuTimeUs: 1000,
         memoryBytes: 3_200_000,
         oomKills: 0,
+        confined: false,
         cpuCredit: null,
         memoryCredit: null,
       },

@@ -139,6 +139,7 @@ export const instanceSchema = z
         cpuTimeUs: z.number().nonnegative(),
         memoryBytes: z.number().nonnegative(),
         oomKills: z.number().int().nonnegative(),
+        confined: z.boolean(),
         cpuCredit: creditSchema.nullable(),
         memoryCredit: creditSchema.nullable(),
       })

@@ -34,7 +34,7 @@ test("once: a table of apps and their instances", async () => {
     "1",
     "-",
   ]);
-  expect(instance).toMatch(/^ +i0000000001 +running +0\.25 .* cpu 25 %$/);
+  expect(instance).toMatch(/^ +i0000000001 +running, confined +0\.25 .* cpu 25 %$/);
   expect(more).toBe("2 more apps");
 });
 

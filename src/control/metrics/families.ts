@@ -193,6 +193,11 @@ function processFamilies(apps: readonly NamedApp[]): readonly MetricFamily[] {
       "Time for which the kernel held instances back at their CPU ceiling.",
       (sums) => sums.throttledUs / 1e6,
     ),
+    counter(
+      "lode_app_cpu_confined_seconds_total",
+      "Time for which instances, as batch work, were kept off some cores for apps that were asked.",
+      (sums) => sums.confinedUs / 1e6,
+    ),
     counter("lode_app_restarts_total", "Starts after a failure.", (sums) => sums.restarts),
     counter(
       "lode_app_oom_kills_total",

@@ -59,7 +59,8 @@ function countsOf(requests: number): readonly number[] {
 function totals(instance: string, cpuTimeUs: number, process = "web", app = "a"): InstanceTotals {
   return {
     ...{ instance, project: "default", app, process, cpuTimeUs, throttledUs: 0 },
-    ...{ oomKills: 0, restarts: 1, wakes: 0, coldStarts: [], coldStartMs: 0 },
+    ...{ confinedUs: cpuTimeUs / 2, oomKills: 0, restarts: 1, wakes: 0 },
+    ...{ coldStarts: [], coldStartMs: 0 },
   } as unknown as InstanceTotals;
 }
 
@@ -109,6 +110,7 @@ test("instances are added up, those that are gone too; a new agent begins anew",
   await node("e2", [totals("i2", 250_000)]);
   const sums = families();
   expect(valueIn(sums, "lode_app_cpu_seconds_total", { app: "a", process: "web" })).toBe(2.75);
+  expect(valueIn(sums, "lode_app_cpu_confined_seconds_total", { app: "a" })).toBe(1.375);
   expect(valueIn(sums, "lode_app_restarts_total")).toBe(3);
 });
 

@@ -26,6 +26,7 @@ const gatewaySilenceMs = 16_000;
 export interface ProcessCounts {
   cpuTimeUs: number;
   throttledUs: number;
+  confinedUs: number;
   oomKills: number;
   restarts: number;
   wakes: number;
@@ -195,7 +196,7 @@ export class Meters {
 }
 
 const sumNames = [
-  ...(["cpuTimeUs", "throttledUs", "oomKills"] as const),
+  ...(["cpuTimeUs", "throttledUs", "confinedUs", "oomKills"] as const),
   ...(["restarts", "wakes", "coldStartMs"] as const),
 ] as const;
 
@@ -205,7 +206,8 @@ function newApp(): AppCounts {
 
 function newProcess(): ProcessCounts {
   return {
-    ...{ cpuTimeUs: 0, throttledUs: 0, oomKills: 0, restarts: 0, wakes: 0, coldStartMs: 0 },
+    ...{ cpuTimeUs: 0, throttledUs: 0, confinedUs: 0, oomKills: 0 },
+    ...{ restarts: 0, wakes: 0, coldStartMs: 0 },
     coldStarts: new Array<number>(coldStartBoundsMs.length + 1).fill(0),
   };
 }

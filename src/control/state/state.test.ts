@@ -161,6 +161,7 @@ test("a node's changes are followed by their numbers; a gap asks for the whole",
     cpuTimeUs: 1,
     memoryBytes: 1,
     oomKills: 0,
+    confined: false,
     cpuCredit: null,
     memoryCredit: null,
   };

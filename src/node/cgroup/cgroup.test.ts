@@ -155,8 +155,14 @@ test("a fork bomb is held to one core, also what it forks meanwhile, and let go"
   }
   expect(cpuOf(group, ["cpu.idle"])).toBe("1");
   group.setCpuWeight(2);
+  expect(group.confinement).toEqual({ cores: 1, yields: true });
   group.confine(null);
   expect(cpuOf(group, ["cpu.idle"])).toBe("0");
+  expect(group.confinement).toBeNull();
+  const { confinedUs } = await group.usage();
+  expect(confinedUs).toBeGreaterThan(90_000);
+  await Bun.sleep(5);
+  expect((await group.usage()).confinedUs).toBe(confinedUs);
   expect(["2048", "200"]).toContain(cpuOf(group, ["cpu.shares", "cpu.weight"]));
   expect(await coresOf()).toEqual([allowedCores(process.pid) ?? ""]);
   await group.kill();
@@ -329,6 +335,7 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
     cacheBytes: 40,
     oomKills: 2,
     throttledUs: 30,
+    confinedUs: 0,
   });
 });
 

@@ -20,6 +20,8 @@ export interface CgroupUsage {
   readonly cacheBytes: number;
   readonly oomKills: number;
   readonly throttledUs: number;
+  /** For how long it was held to some of the cores. */
+  readonly confinedUs: number;
 }
 
 export interface Cgroup {
@@ -36,6 +38,8 @@ export interface Cgroup {
   setCpuWeight(cores: number): void;
   /** Null: it may run everywhere, by its weight. Nothing happens when it has just gone. */
   confine(to: Confinement | null): void;
+  /** What `confine` was told last; null: it may run everywhere. */
+  readonly confinement: Confinement | null;
   usage(): Promise<CgroupUsage>;
   /** The same number as in `usage`, at the price of one file; 0 when it has just gone. */
   cpuTimeUs(): number;

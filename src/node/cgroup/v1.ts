@@ -7,6 +7,7 @@ import type { KernelEvents } from "../linux/kernel-events.ts";
 import { libc, mount, must, unmount } from "../linux/libc.ts";
 import { pause } from "../linux/time.ts";
 import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
+import { Confined } from "./confined.ts";
 import {
   isCgroupName,
   mustWrite,
@@ -166,12 +167,14 @@ class CgroupV1 implements Cgroup {
   readonly runPaths: readonly string[];
   readonly #directories: PathsV1;
   readonly #options: TreeV1Options;
+  readonly #confined: Confined;
   #weightCores: number | null = null;
 
   constructor(name: string, directories: PathsV1, options: TreeV1Options) {
     this.name = name;
     this.#directories = directories;
     this.#options = options;
+    this.#confined = new Confined(options.clock);
     const procs = (directory: string) => `${directory}/cgroup.procs`;
     this.joinPaths = this.#unique().map(procs);
     const { cpu, cpuacct, cpuset } = directories;
@@ -208,6 +211,11 @@ class CgroupV1 implements Cgroup {
     writeControl(`${cpu}/cpu.idle`, yields ? "1" : "0");
     // The kernel has forgotten it, or would not take it, in between.
     if (!yields && this.#weightCores !== null) this.setCpuWeight(this.#weightCores);
+    this.#confined.move(to);
+  }
+
+  get confinement(): Confinement | null {
+    return this.#confined.place;
   }
 
   cpuTimeUs(): number {
@@ -222,6 +230,7 @@ class CgroupV1 implements Cgroup {
       cacheBytes: this.#cacheBytes(),
       oomKills: this.#oomKills(),
       throttledUs: Math.round(readField(`${cpu}/cpu.stat`, "throttled_time") / 1000),
+      confinedUs: this.#confined.us,
     };
   }
 

@@ -6,6 +6,7 @@ import type { Confinement } from "../decide/suppression.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
 import { pause } from "../linux/time.ts";
 import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
+import { Confined } from "./confined.ts";
 import {
   isCgroupName,
   mustWrite,
@@ -132,6 +133,7 @@ class CgroupV2 implements Cgroup {
   readonly #events: KernelEvents;
   readonly #memory: MemoryCeilings;
   readonly #guarantee: (bytes: number) => void;
+  readonly #confined: Confined;
   #weightCores: number | null = null;
 
   constructor(
@@ -145,6 +147,7 @@ class CgroupV2 implements Cgroup {
     this.runPaths = this.joinPaths;
     this.#directory = directory;
     this.#clock = options.clock;
+    this.#confined = new Confined(options.clock);
     this.#events = options.events;
     this.#memory = options.memory;
     this.#guarantee = guarantee;
@@ -181,6 +184,11 @@ class CgroupV2 implements Cgroup {
     this.#writeOptional("cpu.idle", yields ? "1" : "0");
     // The kernel has forgotten it, or would not take it, in between.
     if (!yields && this.#weightCores !== null) this.setCpuWeight(this.#weightCores);
+    this.#confined.move(to);
+  }
+
+  get confinement(): Confinement | null {
+    return this.#confined.place;
   }
 
   cpuTimeUs(): number {
@@ -195,6 +203,7 @@ class CgroupV2 implements Cgroup {
       cacheBytes: this.#cacheBytes(),
       oomKills: this.#oomKills(),
       throttledUs: readField(`${directory}/cpu.stat`, "throttled_usec"),
+      confinedUs: this.#confined.us,
     };
   }
 

@@ -81,7 +81,8 @@ function rowsOf(app: App): readonly (readonly string[])[] {
       const { cpuCores = 0, memoryBytes = 0 } = usage ?? {};
       return [
         process === "web" ? "" : `  :${process}`,
-        ...[instance.instance, state, ...numbersOf({ ...instance, cpuCores, memoryBytes })],
+        ...[instance.instance, usage?.confined === true ? `${state}, confined` : state],
+        ...numbersOf({ ...instance, cpuCores, memoryBytes }),
         ...["", creditText(usage)],
       ];
     }),
