@@ -40,7 +40,7 @@ export function buildRequestHead(
   parser: HeadParser,
   buffer: Buffer,
   facts: RequestFacts,
-  added: Buffer,
+  added: string,
   requestId: string,
 ): Buffer {
   const sent = parser.targetEnd - parser.targetStart;
@@ -57,7 +57,7 @@ export function buildRequestHead(
     : out.write(line, 0, "latin1");
   offset = copyFields(parser, buffer, out, offset, droppedFromRequest, facts.nominated);
   if (hops !== "") offset += out.write(hops, offset, "latin1");
-  offset += added.copy(out, offset);
+  offset += out.write(added, offset, "latin1");
   offset += out.write(requestId, offset, "latin1");
   offset += headEnd.copy(out, offset);
   // Mostly no field is dropped and it is filled exactly; a view of it would cost as much again.

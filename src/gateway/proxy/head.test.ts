@@ -187,7 +187,7 @@ function rebuilt(text: string, added = "X-Request-Id: "): string {
   if (parser === null || parser.fault !== null) throw new Error(`fault ${parser?.fault}`);
   const facts = readRequest(parser, buffer);
   if (!facts.ok) throw new Error(facts.error);
-  return buildRequestHead(parser, buffer, facts.value, Buffer.from(added), "r1").toString("latin1");
+  return buildRequestHead(parser, buffer, facts.value, added, "r1").toString("latin1");
 }
 
 describe("the head sent upstream", () => {
