@@ -74,6 +74,15 @@ test("gateways see one another's numbers, and only pages in use take room", () =
   expect(statSync(path).blocks * 512).toBeLessThan(8 * 1024 * 1024);
 });
 
+test("the collector is told only of the columns in use", () => {
+  const path = join(directory, "small");
+  must(createLoadTable(path, 64));
+  const before = process.memoryUsage().arrayBuffers;
+  const table = must(openLoadTable(path, 0));
+  table.begin(12, 1, false);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(6_000_000);
+});
+
 test("another process sees them too", async () => {
   const path = join(directory, "process");
   must(createLoadTable(path, 2));

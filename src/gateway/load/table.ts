@@ -1,4 +1,12 @@
-import { closeSync, ftruncateSync, openSync, readSync, renameSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from "node:fs";
 import { assert } from "../../base/assert.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import {
@@ -69,30 +77,37 @@ export function openLoadTable(path: string, row: number): Result<LoadTable, stri
   }
   try {
     clearRow(path, layout.value, row);
-    const bytes = Bun.mmap(path, { shared: true });
-    return ok(new MappedTable(new Int32Array(bytes.buffer), layout.value, row));
+    return ok(new MappedTable(openSync(path, "r+"), layout.value, row));
   } catch (error) {
     return err(`cannot map the load table ${path}: ${messageOf(error)}`);
   }
 }
 
-class MappedTable implements LoadTable {
-  private readonly cells: Int32Array;
-  private readonly layout: LoadLayout;
-  private readonly own: number;
-  private readonly first: number;
-  private readonly stride: number;
+/** Columns of a part; 64 KiB of a row. */
+const partColumns = 4096;
+const partBytes = partColumns * columnCells * 4;
 
-  constructor(cells: Int32Array, layout: LoadLayout, row: number) {
-    this.cells = cells;
+/**
+ * The table, mapped part by part as columns come into use: the collector takes what is mapped for
+ * memory that its next run might free, and puts that run off for as long as the whole is large.
+ */
+class MappedTable implements LoadTable {
+  /** By part of the columns: the rows' cells. */
+  private readonly parts: (readonly Int32Array[] | undefined)[] = [];
+  private readonly descriptor: number;
+  private readonly layout: LoadLayout;
+  private readonly row: number;
+
+  /** @throws when nothing can be mapped. */
+  constructor(descriptor: number, layout: LoadLayout, row: number) {
+    this.descriptor = descriptor;
     this.layout = layout;
-    this.own = rowOffset(layout, row) / 4;
-    this.first = rowOffset(layout, 0) / 4;
-    this.stride = rowBytes(layout) / 4;
+    this.row = row;
     assert(
-      cells.length * 4 >= tableBytes(layout),
+      fstatSync(descriptor).size >= tableBytes(layout),
       "the load table is shorter than its header says",
     );
+    this.partOf(0);
   }
 
   begin(column: number, costUs: number, isDear: boolean): void {
@@ -111,10 +126,11 @@ class MappedTable implements LoadTable {
     isDear: boolean,
   ): void {
     if (column < 0 || column >= this.layout.columns) return;
-    const cell = this.own + column * columnCells;
-    this.cells[cell] = (this.cells[cell] as number) + difference;
-    this.cells[cell + sum] = ((this.cells[cell + sum] as number) + costUs) | 0;
-    if (isDear) this.cells[cell + 3] = (this.cells[cell + 3] as number) + difference;
+    const cells = this.partOf(column)[this.row] as Int32Array;
+    const cell = (column % partColumns) * columnCells;
+    cells[cell] = (cells[cell] as number) + difference;
+    cells[cell + sum] = ((cells[cell + sum] as number) + costUs) | 0;
+    if (isDear) cells[cell + 3] = (cells[cell + 3] as number) + difference;
   }
 
   read(column: number, load: ColumnLoad): void {
@@ -123,13 +139,29 @@ class MappedTable implements LoadTable {
     load.endedUs = 0;
     load.dear = 0;
     if (column < 0 || column >= this.layout.columns) return;
-    let cell = this.first + column * columnCells;
-    for (let row = 0; row < this.layout.rows; row += 1, cell += this.stride) {
-      load.count += this.cells[cell] as number;
-      load.beganUs = (load.beganUs + (this.cells[cell + 1] as number)) | 0;
-      load.endedUs = (load.endedUs + (this.cells[cell + 2] as number)) | 0;
-      load.dear += this.cells[cell + 3] as number;
+    const cell = (column % partColumns) * columnCells;
+    for (const cells of this.partOf(column)) {
+      load.count += cells[cell] as number;
+      load.beganUs = (load.beganUs + (cells[cell + 1] as number)) | 0;
+      load.endedUs = (load.endedUs + (cells[cell + 2] as number)) | 0;
+      load.dear += cells[cell + 3] as number;
     }
+  }
+
+  private partOf(column: number): readonly Int32Array[] {
+    const index = Math.floor(column / partColumns);
+    const known = this.parts[index];
+    if (known !== undefined) return known;
+    const bytesLeft = rowBytes(this.layout) - index * partBytes;
+    const part = Array.from({ length: this.layout.rows }, (_, row) => {
+      const offset = rowOffset(this.layout, row) + index * partBytes;
+      const size = Math.min(partBytes, bytesLeft);
+      // By descriptor: at the path may be another table by now.
+      const bytes = Bun.mmap(`/proc/self/fd/${this.descriptor}`, { shared: true, offset, size });
+      return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+    });
+    this.parts[index] = part;
+    return part;
   }
 }
 
