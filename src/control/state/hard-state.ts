@@ -53,7 +53,7 @@ export class HardState {
   #cold = new ColdApps();
   /** Apps by project. */
   #counts = new Map<string, number>();
-  /** Cold apps that are being read, with the revision that last changed them since. */
+  /** Apps that are being read, with the revision that last changed them since. */
   readonly #reading = new Map<string, Revision>();
   readonly #loads = new Map<string, Promise<Result<void, LedgerError>>>();
   readonly #index = Promise.withResolvers<void>();
@@ -197,6 +197,8 @@ export class HardState {
     }
     if (this.#closed) watch.value.cancel();
     this.#isIndexed = true;
+    // What changed before that was not told.
+    for (const key of this.#reading.keys()) this.#reading.set(key, revision);
     const wasLoaded = [...before.apps.entries()].map(([key]) => key);
     this.#take(read.value.snapshot, {
       apps: new Set([...read.value.noticed, ...wasLoaded]),
@@ -292,12 +294,13 @@ export class HardState {
       releasesChanged ||= record.key.startsWith(keys.releases);
       this.#count(record);
       const app = this.#appOf(record);
+      // Also one in the snapshot: it may be let go again before it has been read.
+      if (app !== null && this.#reading.has(app)) this.#reading.set(app, revision);
       if (app === null || !this.#cold.has(app)) {
         warm.push(record);
         continue;
       }
       touched.add(app);
-      if (this.#reading.has(app)) this.#reading.set(app, revision);
       cold.push(this.#applyCold(app, record));
     }
     const applied = applyChanges(this.snapshot, revision, warm);
