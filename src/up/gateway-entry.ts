@@ -24,20 +24,23 @@ export function runGateway(text: string | undefined): void {
     onProblem: (error) => onProblem(error instanceof Error ? String(error.stack) : String(error)),
   });
   const { clock } = loop;
+  const sockets = openSockets(loop);
   const wire = connectWire({ socketPath: settings.socketPath, clock });
   const gateway = startGateway({
     ...{ id: settings.id, row: settings.row, loadTablePath: settings.loadTablePath },
     ...{ plainDescriptors: settings.plainDescriptors, tlsDescriptors: settings.tlsDescriptors },
-    ...{ wire, clock, random: systemRandom, sockets: openSockets(loop) },
+    ...{ wire, clock, random: systemRandom, sockets },
     accessLog: { directory: settings.logDirectory },
     onProblem,
   });
   collectWhenQuiet(clock, ownCpuTimeUs, () => Bun.gc(true));
   void gateway.ready.then(() => {
     clock.after(rehearsalDelayMs, () => {
-      rehearse(clock, systemRandom, rehearsalTurns, tmpdir()).catch((cause) => {
-        console.error(`the rehearsal failed: ${cause}`);
-      });
+      rehearse({ clock, random: systemRandom, sockets }, rehearsalTurns, tmpdir()).catch(
+        (cause) => {
+          console.error(`the rehearsal failed: ${cause}`);
+        },
+      );
     });
   });
   // The terminal's Ctrl-C is lode's to act on.

@@ -10,12 +10,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Json } from "../base/json.ts";
-import type { Clock, Random } from "../base/time.ts";
 import { createMemoryWire } from "../fabric/memory/wire.ts";
 import { connectWire } from "../fabric/unix/client.ts";
 import { permissionsOf, serveWire } from "../fabric/unix/server.ts";
 import type { Wire } from "../fabric/wire.ts";
-import { startGateway } from "../gateway/gateway.ts";
+import { type GatewayOptions, startGateway } from "../gateway/gateway.ts";
 import { createLoadTable } from "../gateway/load/table.ts";
 import type { UnixEndpoint } from "../model/instance.ts";
 import type { AppName, InstanceId, NodeName, ProjectName } from "../model/names.ts";
@@ -35,6 +34,9 @@ export interface Rehearsed {
   readonly wakes: number;
 }
 
+/** What both gateways of the process have in common. */
+type Around = Pick<GatewayOptions, "clock" | "random" | "sockets">;
+
 interface Stage {
   readonly port: number;
   readonly wakes: () => number;
@@ -52,20 +54,15 @@ const everything = { publish: [">"], subscribe: [">"], request: [">"], respond: 
  * @param within where its folder is made
  * @throws when the stage cannot be built or a request is not answered as it must be.
  */
-export async function rehearse(
-  clock: Clock,
-  random: Random,
-  turns: number,
-  within: string,
-): Promise<Rehearsed> {
+export async function rehearse(around: Around, turns: number, within: string): Promise<Rehearsed> {
   const folder = mkdtempSync(join(within, "rehearsal-"));
   let stage: Stage | null = null;
   try {
-    stage = await build(folder, clock, random);
+    stage = await build(folder, around);
     let requests = 0;
     for (let turn = 0; turn < turns; turn++) {
       if (turn % 2 === 0) stage.freeze();
-      await pause(clock, pauseMs);
+      await pause(around.clock, pauseMs);
       requests += await visit(stage.port);
     }
     return { requests, wakes: stage.wakes() };
@@ -75,7 +72,7 @@ export async function rehearse(
   }
 }
 
-async function build(folder: string, clock: Clock, random: Random): Promise<Stage> {
+async function build(folder: string, { clock, random, sockets }: Around): Promise<Stage> {
   const endpoint: UnixEndpoint = { kind: "unix", path: join(folder, "app") };
   const socketPath = join(folder, "wire");
   const loadTablePath = join(folder, "load");
@@ -91,7 +88,7 @@ async function build(folder: string, clock: Clock, random: Random): Promise<Stag
   const app = serveApp(endpoint);
   const wire = connectWire({ socketPath, clock });
   const gateway = startGateway({
-    ...{ id: "rehearsal", row: 0, loadTablePath, wire, clock, random },
+    ...{ id: "rehearsal", row: 0, loadTablePath, wire, clock, random, sockets },
     ...{ plainDescriptors: [listening.value], tlsDescriptors: [] },
     accessLog: { directory: folder },
   });
