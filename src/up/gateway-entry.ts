@@ -1,3 +1,4 @@
+import { tmpdir } from "node:os";
 import { systemClock, systemRandom } from "../fabric/system.ts";
 import { connectWire } from "../fabric/unix/client.ts";
 import { startGateway } from "../gateway/gateway.ts";
@@ -5,6 +6,10 @@ import { SocketLoop } from "../gateway/sockets/loop.ts";
 import { openSockets } from "../gateway/sockets/native.ts";
 import type { GatewayArguments } from "./gateways.ts";
 import { collectWhenQuiet, ownCpuTimeUs } from "./quiet.ts";
+import { rehearsalTurns, rehearse } from "./rehearsal.ts";
+
+/** Lode itself has much to do in the first moments after its start. */
+const rehearsalDelayMs = 1000;
 
 /** Rare enough to cost an idle gateway nothing, often enough for the collector's own timers. */
 const waitMsMax = 100;
@@ -19,15 +24,25 @@ export function runGateway(text: string | undefined): void {
     onProblem: (error) => onProblem(error instanceof Error ? String(error.stack) : String(error)),
   });
   const { clock } = loop;
+  const sockets = openSockets(loop);
   const wire = connectWire({ socketPath: settings.socketPath, clock });
   const gateway = startGateway({
     ...{ id: settings.id, row: settings.row, loadTablePath: settings.loadTablePath },
     ...{ plainDescriptors: settings.plainDescriptors, tlsDescriptors: settings.tlsDescriptors },
-    ...{ wire, clock, random: systemRandom, sockets: openSockets(loop) },
+    ...{ wire, clock, random: systemRandom, sockets },
     accessLog: { directory: settings.logDirectory },
     onProblem,
   });
   collectWhenQuiet(clock, ownCpuTimeUs, () => Bun.gc(true));
+  void gateway.ready.then(() => {
+    clock.after(rehearsalDelayMs, () => {
+      rehearse({ clock, random: systemRandom, sockets }, rehearsalTurns, tmpdir()).catch(
+        (cause) => {
+          console.error(`the rehearsal failed: ${cause}`);
+        },
+      );
+    });
+  });
   // The terminal's Ctrl-C is lode's to act on.
   process.on("SIGINT", () => {});
   process.on("SIGTERM", async () => {

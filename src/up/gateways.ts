@@ -28,6 +28,7 @@ import type { ExitWatcher, ProcessIdentity } from "../node/linux/processes.ts";
 import { listenTcp } from "../node/linux/sockets.ts";
 import { type CloudPaths, dataPaths, gatewayCgroupPrefix } from "../node/paths.ts";
 import type { Sandbox } from "../node/sandbox/sandbox.ts";
+import { optimizingLate } from "./compiler.ts";
 
 export interface GatewaysSettings {
   readonly paths: CloudPaths;
@@ -317,6 +318,10 @@ class GatewaySet implements Gateways {
         // One collector thread: a gateway has one core, and each further marker costs 5 MB.
         BUN_JSC_numberOfGCMarkers: "1",
         BUN_JSC_forceRAMSize: String(collectorMemoryBytes),
+        ...optimizingLate,
+        // What was compiled stays so: else the first full collection after 15 s throws it away, and
+        // who asks once a minute meets the interpreter each time.
+        BUN_JSC_forceCodeBlockLiveness: "1",
         LODE_GATEWAY: JSON.stringify(this.#argumentsOf(slot)),
       },
       argv: program.argv,
