@@ -46,26 +46,23 @@ export function buildRequestHead(
   const sent = parser.targetEnd - parser.targetStart;
   const keepsLine = facts.minorVersion === 1 && sent === facts.target.length;
   const line = keepsLine ? "" : `${facts.method} ${facts.target} HTTP/1.1\r\n`;
-  let hops = "";
-  if (facts.upgrade !== null) hops = `Connection: Upgrade\r\nUpgrade: ${facts.upgrade}\r\n`;
+  let hops = "\r\n";
+  if (facts.upgrade !== null) hops += `Connection: Upgrade\r\nUpgrade: ${facts.upgrade}\r\n`;
   if (facts.acceptsTrailers) hops += "TE: trailers\r\n";
+  hops += "\r\n";
   const kept = parser.end - 2 - (keepsLine ? parser.startLineStart : parser.fieldsStart);
-  const own = hops.length + added.length + requestId.length + headEnd.length;
+  const own = added.length + requestId.length + hops.length;
   const out = Buffer.allocUnsafe(line.length + kept + own);
   let offset = keepsLine
     ? buffer.copy(out, 0, parser.startLineStart, parser.fieldsStart)
     : out.write(line, 0, "latin1");
   offset = copyFields(parser, buffer, out, offset, droppedFromRequest, facts.nominated);
-  if (hops !== "") offset += out.write(hops, offset, "latin1");
   offset += out.write(added, offset, "latin1");
   offset += out.write(requestId, offset, "latin1");
-  offset += headEnd.copy(out, offset);
+  offset += out.write(hops, offset, "latin1");
   // Mostly no field is dropped and it is filled exactly; a view of it would cost as much again.
   return offset === out.length ? out : out.subarray(0, offset);
 }
-
-/** Of the last line, and of the head. */
-const headEnd = Buffer.from("\r\n\r\n");
 
 /** Copies the lines of kept fields; returns the offset after them. */
 function copyFields(
