@@ -16,6 +16,8 @@ export class Tally {
   readonly done = new Map<string, number>();
   readonly faults = new Map<string, number>();
   stopped = false;
+  /** What requests that come all the time wait in between, as a part of their usual pause. */
+  pace = 1;
 
   count(what: string): void {
     this.done.set(what, (this.done.get(what) ?? 0) + 1);
@@ -53,9 +55,9 @@ async function verify(connection: Connection, target: Target, id: string): Promi
 export function keepOpen(
   target: Target,
   tally: Tally,
-  options: { what: string; count: number; pauseMs: number; tls: boolean },
+  options: { what: string; count: number; pauseMs: number; tls: boolean; isIdle?: boolean },
 ): Promise<void>[] {
-  const { what, count, pauseMs, tls } = options;
+  const { what, count, pauseMs, tls, isIdle } = options;
   return Array.from({ length: count }, async (_, index) => {
     // Not all at once: neither the accept queue nor the handshakes are what is measured.
     await Bun.sleep((index / count) * Math.min(pauseMs, 20_000));
@@ -69,7 +71,7 @@ export function keepOpen(
       }
       round += 1;
       await verify(connection, target, `${what[0]}${index}-${round}`);
-      await Bun.sleep(pauseMs * (0.9 + 0.2 * Math.random()));
+      await Bun.sleep(pauseMs * (isIdle === true ? 1 : tally.pace) * (0.9 + 0.2 * Math.random()));
     });
     (connection as Connection | null)?.close();
   });
@@ -103,7 +105,7 @@ export function abortAnswers(target: Target, tally: Tally, pauseMs: number): Pro
       seen += bytes.length;
       if (seen > wanted) socket.terminate();
     });
-    await Bun.sleep(pauseMs);
+    await Bun.sleep(pauseMs * tally.pace);
   });
 }
 
@@ -117,7 +119,7 @@ export function abortUploads(target: Target, tally: Tally, pauseMs: number): Pro
       socket: { data() {} },
     });
     socket.write(head + "x".repeat(50_000));
-    await Bun.sleep(pauseMs);
+    await Bun.sleep(pauseMs * tally.pace);
     socket.terminate();
   });
 }
@@ -197,7 +199,7 @@ export async function streamHttp2(target: Target, tally: Tally, pauseMs: number)
     } else if ((await ask(`/?id=${round}`, 1000)) !== `hello ${round}`) {
       throw new Error("a wrong answer");
     }
-    await Bun.sleep(pauseMs);
+    await Bun.sleep(pauseMs * tally.pace);
   });
   session.destroy();
 }
