@@ -33,14 +33,13 @@ export function runGateway(text: string | undefined): void {
     accessLog: { directory: settings.logDirectory },
     onProblem,
   });
-  collectWhenQuiet(clock, ownCpuTimeUs, () => Bun.gc(true));
+  const collect = () => Bun.gc(true);
+  collectWhenQuiet(clock, ownCpuTimeUs, collect);
   void gateway.ready.then(() => {
     clock.after(rehearsalDelayMs, () => {
-      rehearse({ clock, random: systemRandom, sockets }, rehearsalTurns, tmpdir()).catch(
-        (cause) => {
-          console.error(`the rehearsal failed: ${cause}`);
-        },
-      );
+      rehearse({ clock, random: systemRandom, sockets }, rehearsalTurns, tmpdir())
+        .then(collect)
+        .catch((cause) => console.error(`the rehearsal failed: ${cause}`));
     });
   });
   // The terminal's Ctrl-C is lode's to act on.

@@ -28,7 +28,6 @@ import type { ExitWatcher, ProcessIdentity } from "../node/linux/processes.ts";
 import { listenTcp } from "../node/linux/sockets.ts";
 import { type CloudPaths, dataPaths, gatewayCgroupPrefix } from "../node/paths.ts";
 import type { Sandbox } from "../node/sandbox/sandbox.ts";
-import { optimizingLate } from "./compiler.ts";
 
 export interface GatewaysSettings {
   readonly paths: CloudPaths;
@@ -48,6 +47,18 @@ export interface GatewayProgram {
   /** Host files shown inside at the same path. */
   readonly files: readonly string[];
 }
+
+/**
+ * For JavaScriptCore: a function's code is optimized after ten times as many runs as of itself.
+ * Optimizing takes a thread of its own for milliseconds, on a core that a request may be waiting
+ * for; a gateway that is asked often has that behind it within seconds all the same
+ * (docs/decisions/0026).
+ */
+const optimizingLate: Readonly<Record<string, string>> = {
+  BUN_JSC_thresholdForOptimizeAfterWarmUp: "10000",
+  BUN_JSC_thresholdForOptimizeAfterLongWarmUp: "10000",
+  BUN_JSC_thresholdForOptimizeSoon: "10000",
+};
 
 /** What a gateway process finds in the variable LODE_GATEWAY, as JSON. */
 export interface GatewayArguments {

@@ -1,5 +1,4 @@
 import { expect, test } from "bun:test";
-import { join } from "node:path";
 import { systemdUnit } from "./unit.ts";
 
 const options = {
@@ -20,14 +19,6 @@ test("the unit starts lode with every option and leaves apps alone on stop", () 
       "--https-port 443 --api-port 4600 --domain apps.example.org --keep-releases 10 --ready 16\n",
   );
   expect(unit).toContain("KillMode=process\n");
-});
-
-test("the unit and the clone's command set the same for the compiler", async () => {
-  const unit = systemdUnit("/usr/local/bin/lode", options);
-  const command = await Bun.file(join(import.meta.dir, "../../lode")).text();
-  const exported = [...command.matchAll(/^export (\S+)$/gm)].map(([, setting]) => setting);
-  expect(exported).toHaveLength(3);
-  expect(unit).toContain(`Environment=${exported.join(" ")}\n`);
 });
 
 test("specifiers of systemd are escaped", () => {

@@ -1,4 +1,3 @@
-import { optimizingLate } from "./compiler.ts";
 import type { UpOptions } from "./options.ts";
 
 /**
@@ -18,7 +17,6 @@ export function systemdUnit(command: string, options: UpOptions): string {
     ...["--keep-releases", String(options.releasesKept)],
     ...["--ready", String(options.readyMax)],
   ];
-  const environment = Object.entries(optimizingLate).map(([name, value]) => `${name}=${value}`);
   return `[Unit]
 Description=Lode, a Cloud OS
 After=network-online.target
@@ -26,7 +24,6 @@ Wants=network-online.target
 
 [Service]
 Type=exec
-Environment=${environment.join(" ")}
 ExecStart=${start.map(quoted).join(" ")}
 # SIGTERM stops lode alone; its apps and gateways serve on and are adopted by the next start.
 # "lode down" ends them too.
