@@ -126,14 +126,9 @@ export class Http1Client implements ExchangeClient, Deadlined {
       this.inputEnd = this.input.length;
     }
     this.run();
-    if (this.input === buffer) this.keepInput();
-  }
-
-  /** What was read lies where the next read will. */
-  private keepInput(): void {
-    const { input, inputStart, inputEnd } = this;
-    if (input === null) return;
-    this.input = Buffer.from(input.subarray(inputStart, inputEnd));
+    if (this.input !== buffer) return;
+    // What was read lies where the next read will.
+    this.input = Buffer.from(buffer.subarray(this.inputStart, this.inputEnd));
     this.inputStart = 0;
     this.inputEnd = this.input.length;
   }

@@ -43,7 +43,7 @@ export class LoopClock implements Clock {
   }
 
   after(delayMs: number, callback: () => void): Timer {
-    const awaited = this.await(delayMs);
+    const awaited = this.note(delayMs);
     const timer = this.clock.after(delayMs, () => {
       this.forget(awaited);
       callback();
@@ -52,7 +52,7 @@ export class LoopClock implements Clock {
   }
 
   every(periodMs: number, callback: () => void): Timer {
-    const awaited = this.await(periodMs);
+    const awaited = this.note(periodMs);
     const timer = this.clock.every(periodMs, () => {
       awaited.dueAt = this.now() + periodMs;
       this.stale = true;
@@ -61,7 +61,7 @@ export class LoopClock implements Clock {
     return this.cancelling(awaited, timer);
   }
 
-  private await(delayMs: number): Awaited {
+  private note(delayMs: number): Awaited {
     const awaited = { dueAt: this.now() + delayMs };
     this.awaited.add(awaited);
     this.stale = true;

@@ -64,9 +64,9 @@ export class SocketLoop {
 
   private readonly options: LoopOptions;
   private readonly epoll: number;
-  private readonly eventBytes = new FixedBytes(eventBytes * eventsPerWait);
+  private readonly eventMemory = new FixedBytes(eventBytes * eventsPerWait);
   private readonly events: Int32Array;
-  private readonly changeBytes = new FixedBytes(eventBytes);
+  private readonly changeMemory = new FixedBytes(eventBytes);
   private readonly change: Int32Array;
   /** By descriptor. */
   private readonly watchers: (Watcher | undefined)[] = [];
@@ -79,8 +79,8 @@ export class SocketLoop {
   constructor(options: LoopOptions) {
     this.options = options;
     this.clock = new LoopClock(options.clock);
-    this.events = wordsOf(this.eventBytes);
-    this.change = wordsOf(this.changeBytes);
+    this.events = wordsOf(this.eventMemory);
+    this.change = wordsOf(this.changeMemory);
     const bunLoop = findBunLoop();
     this.epoll = calls.epoll_create1(closedOnExec);
     assert(this.epoll >= 0, "an epoll set can be made");
@@ -131,7 +131,7 @@ export class SocketLoop {
     this.change[0] = events | 0;
     this.change[descriptorWord] = descriptor;
     this.change[lifeWord] = this.lives[descriptor] ?? 0;
-    const result = calls.epoll_ctl(this.epoll, operation, descriptor, this.changeBytes.address);
+    const result = calls.epoll_ctl(this.epoll, operation, descriptor, this.changeMemory.address);
     assert(result === 0, `descriptor ${descriptor} can be watched (${operation})`);
   }
 
@@ -144,7 +144,12 @@ export class SocketLoop {
       if (!this.running) return;
       const now = this.clock.now();
       if (waits > 0 && this.clock.dueAt <= now) break;
-      told = calls.epoll_wait(this.epoll, this.eventBytes.address, eventsPerWait, this.waitMs(now));
+      told = calls.epoll_wait(
+        this.epoll,
+        this.eventMemory.address,
+        eventsPerWait,
+        this.waitMs(now),
+      );
       this.clock.stop();
       for (let index = 0; index < told; index += 1) this.tell(index * eventWords);
       this.runDeferred();

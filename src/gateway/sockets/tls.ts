@@ -1,7 +1,7 @@
 import type { Socket, SocketHandler, TCPSocketListener } from "bun";
 import type { Listening, TlsHandlers, TlsSettings, TlsSocket } from "./sockets.ts";
 
-/** Bun's sockets as they are, beyond what its types say; `gateway.test.ts` holds them to it. */
+/** Bun's sockets as they are, beyond what its types say; `http2.test.ts` holds them to it. */
 interface ListenOptions<Owner> {
   readonly fd: number;
   readonly allowHalfOpen: boolean;

@@ -69,8 +69,9 @@ export interface CpuUse {
 export function corrections(uses: readonly CpuUse[]): readonly number[] {
   const wanting = wantingOf(wantingOf(uses));
   const due = duePerWeight(wanting);
+  const compared = new Set(wanting.length < 2 ? [] : wanting);
   return uses.map((use) => {
-    if (wanting.length < 2 || !wanting.includes(use)) return 1;
+    if (!compared.has(use)) return 1;
     const error = (due * use.weightCores) / use.usedCores;
     const wanted = use.correction * error ** correctedPower;
     const bounded = Math.min(Math.max(wanted, 1 / correctionMax), correctionMax);
