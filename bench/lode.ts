@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Cloud } from "../test/harness/cloud.ts";
 import { cgroupsOf, processIds, until } from "../test/harness/host.ts";
-import type { Target } from "./measure.ts";
+import type { Target } from "./client.ts";
 
 /** Lode as the benchmarks use it: a cloud of their own, driven as a user would drive it. */
 export class Lode {

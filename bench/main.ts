@@ -29,7 +29,7 @@ type Asked = Exclude<(typeof partNames)[number], "balancing">;
 
 const questions: Readonly<Record<Asked, (peers: Peers) => Promise<readonly Section[]>>> = {
   cold: async (peers) => [await coldStart(peers, 2 * rounds)],
-  thaw: async (peers) => [await thaw(peers, 4 * rounds)],
+  thaw: async (peers) => [await thaw(peers, 8 * rounds)],
   ready: async (peers) => [await readyMemory(peers, quick ? 3 : 12)],
   deploy: async (peers) => [await deployToServing(peers, rounds)],
   warm: async (peers) => await warmRequests(peers, rounds),

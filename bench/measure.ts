@@ -1,50 +1,5 @@
 import { dlopen, FFIType } from "bun:ffi";
 import { readdirSync, readFileSync } from "node:fs";
-import { connect } from "node:net";
-
-export interface Target {
-  readonly port: number;
-  readonly host: string;
-  readonly path?: string;
-}
-
-/**
- * Milliseconds from `sinceMs` (performance.now) to the first byte of an answer with status
- * 200. While nothing listens it connects again at once.
- */
-export async function firstByteMs(target: Target, sinceMs: number): Promise<number> {
-  const deadlineMs = sinceMs + 30_000;
-  for (;;) {
-    const outcome = await tryOnce(target);
-    const nowMs = performance.now();
-    if (outcome === "200") return nowMs - sinceMs;
-    if (outcome !== "refused") throw new Error(`${target.host} answered: ${outcome}`);
-    if (nowMs > deadlineMs) throw new Error(`${target.host} did not listen within 30 s`);
-    await new Promise((done) => setImmediate(done));
-  }
-}
-
-function tryOnce(target: Target): Promise<string> {
-  return new Promise((settle) => {
-    const socket = connect({ port: target.port, host: "127.0.0.1" });
-    socket.setNoDelay(true);
-    socket.on("connect", () => {
-      const path = target.path ?? "/";
-      socket.write(`GET ${path} HTTP/1.1\r\nHost: ${target.host}\r\nConnection: close\r\n\r\n`);
-    });
-    socket.once("data", (bytes) => {
-      const line = bytes.toString("latin1", 0, 64).split("\r\n")[0] ?? "";
-      settle(line.split(" ")[1] === "200" ? "200" : line);
-      socket.destroy();
-    });
-    socket.on("error", (error: NodeJS.ErrnoException) => {
-      // Docker's proxy accepts for a container that does not listen yet, and resets.
-      const refused = error.code === "ECONNREFUSED" || error.code === "ECONNRESET";
-      settle(refused ? "refused" : `${error.code}`);
-    });
-    socket.on("close", () => settle("refused"));
-  });
-}
 
 export function childrenOf(pid: number): number[] {
   return readdirSync("/proc")

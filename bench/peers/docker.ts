@@ -1,6 +1,6 @@
 import { copyFileSync, mkdirSync, openSync, realpathSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { firstByteMs } from "../measure.ts";
+import { firstByteMs } from "../client.ts";
 import { ensureProgram, output, stop } from "./install.ts";
 
 const base = "lode-bench/bun";

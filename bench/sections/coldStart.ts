@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { firstByteMs } from "../measure.ts";
+import { answerOf, firstByteMs } from "../client.ts";
 import type { DockerNetwork } from "../peers/docker.ts";
 import { type Available, attempt, stop } from "../peers/install.ts";
 import { freePort, freshHello, helloFolder, type Peers } from "../peers/peers.ts";
@@ -126,11 +126,10 @@ async function lodeClaim(peers: Peers): Promise<Contestant> {
     "export default { fetch: () => new Response(String(begunAt)) };\n";
   await Bun.write(join(folder, "index.ts"), source);
   await lode.deploy(folder, "claim");
-  const { port, host } = lode.target("claim");
   const start = async () => {
     const askedAt = performance.timeOrigin + performance.now();
-    const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: { host } });
-    return { firstByteMs: Number(await answer.text()) - askedAt, end: nothing };
+    const { body } = await answerOf(lode.target("claim"));
+    return { firstByteMs: Number(body) - askedAt, end: nothing };
   };
   const prepare = async () => {
     await lode.putToSleep("claim");

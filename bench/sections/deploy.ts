@@ -1,4 +1,4 @@
-import { firstByteMs } from "../measure.ts";
+import { firstByteMs } from "../client.ts";
 import { attempt } from "../peers/install.ts";
 import { freePort, freshHello, type Peers } from "../peers/peers.ts";
 import { medianOf, type Row, type Section, target } from "../report.ts";

@@ -1,4 +1,5 @@
-import { cpuTimeUs, firstByteMs, pssBytes } from "../measure.ts";
+import { firstByteMs } from "../client.ts";
+import { cpuTimeUs, pssBytes } from "../measure.ts";
 import { helloFolder, type Peers } from "../peers/peers.ts";
 import { medianOf, type Section, target } from "../report.ts";
 

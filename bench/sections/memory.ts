@@ -1,5 +1,6 @@
 import { freePorts } from "../../test/harness/host.ts";
-import { cgroupMemoryBytes, firstByteMs, pssBytes, treeOf } from "../measure.ts";
+import { firstByteMs } from "../client.ts";
+import { cgroupMemoryBytes, pssBytes, treeOf } from "../measure.ts";
 import { output, stop } from "../peers/install.ts";
 import { freePort, freshHello, helloFolder, type Peers } from "../peers/peers.ts";
 import { medianOf, type Row, type Section, target } from "../report.ts";

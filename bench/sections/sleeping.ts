@@ -1,8 +1,9 @@
 import type { InstanceStatus } from "../../src/model/instance.ts";
 import { until } from "../../test/harness/host.ts";
 import { median } from "../../tools/plot/numbers.ts";
+import { firstByteMs, type Target } from "../client.ts";
 import { Lode } from "../lode.ts";
-import { cpuTimeUs, firstByteMs, pssBytes, type Target } from "../measure.ts";
+import { cpuTimeUs, pssBytes } from "../measure.ts";
 import { helloFolder } from "../peers/peers.ts";
 import { medianOf, type Row, type Section, target } from "../report.ts";
 import { registerSleepers, sleeperName } from "../sleepers.ts";

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { until } from "../../test/harness/host.ts";
 import { percentile } from "../../tools/plot/numbers.ts";
-import { firstByteMs } from "../measure.ts";
+import { firstByteMs } from "../client.ts";
 import { freshHello, type Peers } from "../peers/peers.ts";
 import { type Section, target } from "../report.ts";
 

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { cloudPaths, dataPaths } from "../../src/node/paths.ts";
-import { cpuTimeUs, firstByteMs, treeOf } from "../measure.ts";
+import { firstByteMs } from "../client.ts";
+import { cpuTimeUs, treeOf } from "../measure.ts";
 import { attempt, ensureProgram, output, stop } from "../peers/install.ts";
 import { freePort, helloFolder, type Peers, serveProgram } from "../peers/peers.ts";
 import {
