@@ -1,5 +1,6 @@
 import type { Clock, Random } from "../base/time.ts";
 import type { Wire } from "../fabric/wire.ts";
+import type { InstanceId } from "../model/names.ts";
 import { type GatewayContext, Sweeper } from "./context.ts";
 import { CostLearning } from "./costs/learning.ts";
 import { defaultGatewayLimits, type GatewayLimits } from "./limits.ts";
@@ -22,6 +23,11 @@ export interface GatewayOptions {
   readonly plainDescriptors: readonly number[];
   readonly tlsDescriptors: readonly number[];
   readonly loadTablePath: string;
+  /**
+   * Lets a frozen instance go on at once, before its node is asked to; where it cannot be done,
+   * the node does it.
+   */
+  readonly thaw?: (instance: InstanceId) => void;
   /** Its row in the load table; no other live gateway may have it. */
   readonly row: number;
   readonly clock: Clock;
@@ -54,7 +60,10 @@ export function startGateway(options: GatewayOptions): Gateway {
   const router = new Router(
     context,
     table.value,
-    (instance) => requestWake(options.wire, instance, limits.holdMs),
+    {
+      thaw: options.thaw ?? (() => {}),
+      wake: (instance) => requestWake(options.wire, instance, limits.holdMs),
+    },
     (host) => requestRoute(options.wire, host),
   );
   const certificates = new CertificateStore(onProblem);

@@ -45,7 +45,12 @@ export async function down(options: DownOptions): Promise<Result<void, string>> 
     const identity = openIdentity(dataDirectory, random);
     if (!identity.ok) return identity;
     // Also after a clean stop: what is gone already costs nothing to look for.
-    const machine = await openMachine(cloudPaths(dataDirectory, identity.value.cloud), clock, 0);
+    const machine = await openMachine(
+      cloudPaths(dataDirectory, identity.value.cloud),
+      clock,
+      0,
+      null,
+    );
     if (!machine.ok) return machine;
     await machine.value.destroy();
     await machine.value.close();

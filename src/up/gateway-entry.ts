@@ -4,6 +4,7 @@ import { connectWire } from "../fabric/unix/client.ts";
 import { startGateway } from "../gateway/gateway.ts";
 import { SocketLoop } from "../gateway/sockets/loop.ts";
 import { openSockets } from "../gateway/sockets/native.ts";
+import { thaw } from "../node/cgroup/control-files.ts";
 import type { GatewayArguments } from "./gateways.ts";
 import { collectWhenQuiet, ownCpuTimeUs } from "./quiet.ts";
 import { rehearsalTurns, rehearse } from "./rehearsal.ts";
@@ -28,6 +29,7 @@ export function runGateway(text: string | undefined): void {
   const wire = connectWire({ socketPath: settings.socketPath, clock });
   const gateway = startGateway({
     ...{ id: settings.id, row: settings.row, loadTablePath: settings.loadTablePath },
+    thaw: (instance) => thaw(settings.freezer, instance),
     ...{ plainDescriptors: settings.plainDescriptors, tlsDescriptors: settings.tlsDescriptors },
     ...{ wire, clock, random: systemRandom, sockets },
     accessLog: { directory: settings.logDirectory },

@@ -22,7 +22,7 @@ import {
 import { dirname, join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Clock, Random } from "../base/time.ts";
-import type { CgroupTree } from "../node/cgroup/cgroup.ts";
+import type { CgroupTree, Freezer } from "../node/cgroup/cgroup.ts";
 import { isRunning } from "../node/linux/identity.ts";
 import type { ExitWatcher, ProcessIdentity } from "../node/linux/processes.ts";
 import { listenTcp } from "../node/linux/sockets.ts";
@@ -60,6 +60,9 @@ const optimizingLate: Readonly<Record<string, string>> = {
   BUN_JSC_thresholdForOptimizeSoon: "10000",
 };
 
+/** Where a gateway sees the freezers of the cloud's cgroups. */
+const freezerDirectory = "/freezer";
+
 /** What a gateway process finds in the variable LODE_GATEWAY, as JSON. */
 export interface GatewayArguments {
   readonly id: string;
@@ -67,6 +70,8 @@ export interface GatewayArguments {
   readonly row: number;
   readonly socketPath: string;
   readonly loadTablePath: string;
+  /** In its own sandbox. */
+  readonly freezer: Freezer;
   readonly logDirectory: string;
   readonly plainDescriptors: readonly number[];
   readonly tlsDescriptors: readonly number[];
@@ -306,6 +311,7 @@ class GatewaySet implements Gateways {
 
   #specOf(slot: Slot, name: string, directory: string) {
     const { paths, uid, program } = this.#settings;
+    const { cgroups } = this.#deps;
     const shown = (path: string, writable: boolean) => ({
       source: path,
       destination: path,
@@ -321,6 +327,8 @@ class GatewaySet implements Gateways {
         shown(dirname(dataPaths.gatewaySocket(paths)), false),
         shown(dataPaths.loadTable(paths), true),
         { source: directory, destination: "/data", writable: true },
+        // The files there are root's, but for those of what is frozen.
+        { source: cgroups.freezer.directory, destination: freezerDirectory, writable: true },
       ],
       tmpBytes: 16 * 1024 * 1024,
       workingDirectory: "/",
@@ -348,6 +356,7 @@ class GatewaySet implements Gateways {
       row: slot.index,
       socketPath: dataPaths.gatewaySocket(paths),
       loadTablePath: dataPaths.loadTable(paths),
+      freezer: { ...this.#deps.cgroups.freezer, directory: freezerDirectory },
       logDirectory: "/data",
       plainDescriptors: slot.plain.map((_, at) => inheritedFirst + at),
       tlsDescriptors: slot.secure.map((_, at) => secureFirst + at),

@@ -24,11 +24,15 @@ export interface Machine {
   close(): Promise<void>;
 }
 
-/** @param poolSize network slots kept ready; 0 to only take things down. */
+/**
+ * @param poolSize network slots kept ready; 0 to only take things down.
+ * @param thawUid who besides root may thaw what is frozen; null: nobody.
+ */
 export async function openMachine(
   paths: CloudPaths,
   clock: Clock,
   poolSize: number,
+  thawUid: number | null,
 ): Promise<Result<Machine, string>> {
   const events = openKernelEvents();
   if (!events.ok) return events;
@@ -37,6 +41,7 @@ export async function openMachine(
   if (!made.ok) return made;
   const cgroups = openCgroupTree({
     ...{ cloud: paths.cloud, runDirectory, clock, events: events.value },
+    thawUid,
   });
   if (!cgroups.ok) return cgroups;
   const opened = await openNetwork({ cloud: paths.cloud, runDirectory, poolSize, clock });

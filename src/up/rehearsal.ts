@@ -7,7 +7,7 @@
  *
  *   opened → playing (some turns, with pauses, so that who comes meanwhile need not wait) → closed
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Json } from "../base/json.ts";
 import { createMemoryWire } from "../fabric/memory/wire.ts";
@@ -20,6 +20,7 @@ import type { UnixEndpoint } from "../model/instance.ts";
 import type { AppName, InstanceId, NodeName, ProjectName } from "../model/names.ts";
 import type { AppRoute, RouteChange, RouteInstance, RouteTable } from "../model/route.ts";
 import { subjects, type WakeReply } from "../model/wire.ts";
+import { thaw } from "../node/cgroup/control-files.ts";
 import { listeningPort, listenTcp } from "../node/linux/sockets.ts";
 import { pause } from "../node/linux/time.ts";
 
@@ -48,6 +49,7 @@ interface Stage {
 const key = "rehearsal/app";
 const host = "rehearsal.internal";
 const node = "stage" as NodeName;
+const instance = "irehearsal01" as InstanceId;
 const everything = { publish: [">"], subscribe: [">"], request: [">"], respond: [">"] };
 
 /**
@@ -87,7 +89,10 @@ async function build(folder: string, { clock, random, sockets }: Around): Promis
   if (!listening.ok) throw new Error(listening.error);
   const app = serveApp(endpoint);
   const wire = connectWire({ socketPath, clock });
+  const freezer = { directory: folder, file: "state", thawed: "1" };
+  mkdirSync(join(folder, instance));
   const gateway = startGateway({
+    thaw: (frozen) => thaw(freezer, frozen),
     ...{ id: "rehearsal", row: 0, loadTablePath, wire, clock, random, sockets },
     ...{ plainDescriptors: [listening.value], tlsDescriptors: [] },
     accessLog: { directory: folder },
@@ -138,10 +143,10 @@ function answerAs(hub: Wire, endpoint: UnixEndpoint): Pick<Stage, "wakes" | "fre
 }
 
 function routeOf(state: RouteInstance["state"]): AppRoute {
-  const instance = { instance: "irehearsal01" as InstanceId, node, column: 0, cores: 1, state };
+  const entry = { instance, node, column: 0, cores: 1, state };
   return {
     ...{ project: "rehearsal" as ProjectName, app: "app" as AppName, release: 1, hosts: [host] },
-    ...{ instances: [instance], requestsPerInstance: 100, draining: [], problem: null },
+    ...{ instances: [entry], requestsPerInstance: 100, draining: [], problem: null },
   };
 }
 

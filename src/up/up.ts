@@ -88,7 +88,7 @@ class Starting {
     const identity = openIdentity(options.dataDirectory, this.#around.random);
     if (!identity.ok) return identity;
     const paths = cloudPaths(options.dataDirectory, identity.value.cloud);
-    const opened = await this.#open(paths);
+    const opened = await this.#open(paths, identity.value);
     if (!opened.ok) return opened;
     const { machine, fabric, secrets } = opened.value;
     const started = await this.#start(paths, identity.value, machine, fabric, secrets);
@@ -125,9 +125,10 @@ class Starting {
 
   async #open(
     paths: CloudPaths,
+    { uidBase }: CloudIdentity,
   ): Promise<Result<{ machine: Machine; fabric: Fabric; secrets: SecretBox }, string>> {
     const isFresh = !existsSync(paths.run);
-    const machine = await openMachine(paths, this.#around.clock, networkPoolSize);
+    const machine = await openMachine(paths, this.#around.clock, networkPoolSize, uidBase);
     if (!machine.ok) return machine;
     this.#undo.push(async () => {
       // What an earlier lode left serves on; what only this start made would be rubbish.

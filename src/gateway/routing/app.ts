@@ -44,12 +44,21 @@ export type WakeAnswer =
   /** Nobody who could wake it was reached. */
   | { readonly kind: "unreachable"; readonly reason: string };
 
+/** How what rests is made to run. */
+export interface Wakes {
+  /** Lets one that is frozen go on at once, if that can be done here. */
+  thaw(instance: InstanceId): void;
+  /** Asks its node to wake it, which knows then that it is awake. */
+  wake(instance: InstanceState): Promise<WakeAnswer>;
+}
+
 /** What an app needs from the rest of the gateway. */
 export interface AppHost {
   readonly context: GatewayContext;
   readonly table: LoadTable;
   readonly traffic: Traffic;
   wake(instance: InstanceState): Promise<WakeAnswer>;
+  thaw(instance: InstanceState): void;
   isQuiesced(instance: InstanceId): boolean;
   awoke(instance: InstanceId): void;
   /** An instance of an app in use is in the table now, or no longer. */
@@ -404,9 +413,8 @@ export class AppState implements Told {
 
   private async wake(instance: InstanceState): Promise<void> {
     instance.waking = true;
-    const asked = this.host.wake(instance);
-    instance.connectAhead(() => this.sendAhead());
-    const answer = await asked;
+    if (instance.connectAhead(() => this.sendAhead())) await this.thaw(instance);
+    const answer = await this.host.wake(instance);
     instance.waking = false;
     switch (answer.kind) {
       case "awake":
@@ -426,6 +434,12 @@ export class AppState implements Told {
         this.trouble = answer.reason;
         this.stirAfter(wakeRetryMs);
     }
+  }
+
+  /** After the request is sent, whose app may take the core that this runs on. */
+  private async thaw(instance: InstanceState): Promise<void> {
+    await new Promise<void>((done) => this.host.context.sockets.defer(done));
+    this.host.thaw(instance);
   }
 
   /** The oldest that may be sent again, should its instance end instead of waking. */

@@ -158,11 +158,12 @@ export class InstanceState implements DividedCandidate, Member {
     return this.routeCores;
   }
 
-  /** Connects to one that is frozen, while its node is asked to wake it. */
-  connectAhead(onReady: () => void): void {
+  /** Connects to one that is frozen, while it is woken. False: it is not frozen. */
+  connectAhead(onReady: () => void): boolean {
     const { route } = this;
-    if (!this.rests || route.kind !== "asleep" || route.socket === undefined) return;
+    if (!this.rests || route.kind !== "asleep" || route.socket === undefined) return false;
     this.pool.connectAhead(route.socket, onReady);
+    return true;
   }
 
   /** It is being woken, and a request could lie in its socket until then. */

@@ -14,7 +14,7 @@ import type { GatewayContext } from "../context.ts";
 import type { Counts } from "../costs/learning.ts";
 import type { LoadTable } from "../load/table.ts";
 import { Traffic } from "../metrics/traffic.ts";
-import { type AppHost, AppState, type WakeAnswer } from "./app.ts";
+import { type AppHost, AppState, type WakeAnswer, type Wakes } from "./app.ts";
 import { type Found, type KnownRoutes, RouteFinder } from "./finder.ts";
 import type { InstanceState } from "./instance.ts";
 
@@ -55,18 +55,18 @@ export class Router implements AppHost, Counts, KnownRoutes {
   private readonly quiesced = new Set<InstanceId>();
   private readonly changed = new Set<InstanceState>();
   private readonly holding = new Set<AppState>();
-  private readonly wakeInstance: (instance: InstanceState) => Promise<WakeAnswer>;
+  private readonly wakes: Wakes;
   private readonly finder: RouteFinder;
 
   constructor(
     context: GatewayContext,
     table: LoadTable,
-    wake: (instance: InstanceState) => Promise<WakeAnswer>,
+    wakes: Wakes,
     ask: (host: string) => Promise<Result<RouteAnswer, string>>,
   ) {
     this.context = context;
     this.table = table;
-    this.wakeInstance = wake;
+    this.wakes = wakes;
     this.finder = new RouteFinder(context, this, ask);
   }
 
@@ -236,7 +236,11 @@ export class Router implements AppHost, Counts, KnownRoutes {
   }
 
   wake(instance: InstanceState): Promise<WakeAnswer> {
-    return this.wakeInstance(instance);
+    return this.wakes.wake(instance);
+  }
+
+  thaw(instance: InstanceState): void {
+    this.wakes.thaw(instance.id);
   }
 
   opened(instance: InstanceState): void {

@@ -266,7 +266,7 @@ test("v2: core files on the real unified hierarchy", async () => {
   const events = kernelEvents();
   const memory = memoryCeilings(4 * 1024 ** 3);
   const shared = { cloud, parent, cores: 2, memory, clock: systemClock, events };
-  const opened = openTreeV2({ ...shared, controllers: [] });
+  const opened = openTreeV2({ ...shared, thawUid: null, controllers: [] });
   if (!opened.ok) throw new Error(opened.error);
   cleanups.push(() => opened.value.destroy());
   const group = await opened.value.create("app");
@@ -296,6 +296,7 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
     cloud: "abc123",
     parent,
     controllers: ["cpu", "memory", "pids"],
+    thawUid: null,
     cores: 8,
     memory: { treeBytes: 9000, instanceBytes: 8000 },
     clock: systemClock,

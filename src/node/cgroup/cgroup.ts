@@ -58,6 +58,13 @@ export interface Cgroup {
   remove(): Promise<void>;
 }
 
+/** What whoever may thaw writes where: `thawed` into `file` of the cgroup's folder there. */
+export interface Freezer {
+  readonly directory: string;
+  readonly file: string;
+  readonly thawed: string;
+}
+
 /** Said where `canConfine` is false. */
 export const noCoresRemark = "no cpuset controller: batch work cannot be kept off cores";
 
@@ -69,6 +76,7 @@ export interface CgroupTree {
   readonly version: 1 | 2;
   /** The kernel can hold a cgroup to some of the cores. */
   readonly canConfine: boolean;
+  readonly freezer: Freezer;
   /** What everything in it used since it was made. */
   cpuTimeUs(): number;
   create(name: string): Promise<Cgroup>;

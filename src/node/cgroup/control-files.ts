@@ -1,7 +1,8 @@
-import { readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { chownSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import type { Clock } from "../../base/time.ts";
 import { pause } from "../linux/time.ts";
+import type { Freezer } from "./cgroup.ts";
 
 /**
  * Access to cgroup files. Synchronous on purpose: they are memory, a read takes 5–10 µs, and
@@ -42,6 +43,21 @@ export async function writeAside(path: string, value: string): Promise<void> {
 export function mustWrite(path: string, value: string): void {
   const code = writeControl(path, value);
   if (code !== null) throw new Error(`writing "${value}" to ${path} failed: ${code}`);
+}
+
+/** As whoever was let thaw; of what has gone or never froze nothing is done. */
+export function thaw({ directory, file, thawed }: Freezer, name: string): void {
+  writeControl(`${directory}/${name}/${file}`, thawed);
+}
+
+/** Lets a user write the file of a cgroup that root made; one that has gone needs nobody. */
+export function letThaw(file: string, uid: number | null): void {
+  if (uid === null) return;
+  try {
+    chownSync(file, uid, 0);
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT") throw error;
+  }
 }
 
 /** The value after `key ` in a file of `key value` lines; 0 when absent. */

@@ -15,6 +15,8 @@ export interface OpenCgroupTreeOptions {
   readonly runDirectory: string;
   readonly clock: Clock;
   readonly events: KernelEvents;
+  /** Who besides root may thaw what is frozen; null: nobody. */
+  readonly thawUid?: number | null;
   /** v2 only: an existing cgroup delegated to Lode, as a path; the mount's root otherwise. */
   readonly delegated?: string;
 }
@@ -31,7 +33,8 @@ export function openCgroupTree(options: OpenCgroupTreeOptions): Result<CgroupTre
   if (!layout.ok) return layout;
   const { cloud, clock, events } = options;
   const cores = availableParallelism();
-  const shared = { cloud, cores, clock, events, memory: memoryCeilings(totalmem()) };
+  const thawUid = options.thawUid ?? null;
+  const shared = { cloud, cores, clock, events, thawUid, memory: memoryCeilings(totalmem()) };
   if (layout.value.version === 2) {
     const { parent } = layout.value;
     return openTreeV2({ ...shared, parent, controllers: usedControllers(parent) });

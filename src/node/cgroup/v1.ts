@@ -6,10 +6,11 @@ import type { Confinement } from "../decide/suppression.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
 import { libc, mount, must, unmount } from "../linux/libc.ts";
 import { pause } from "../linux/time.ts";
-import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
+import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage, Freezer } from "./cgroup.ts";
 import { Confined } from "./confined.ts";
 import {
   isCgroupName,
+  letThaw,
   mustWrite,
   readControl,
   readField,
@@ -25,6 +26,8 @@ import { firstCores, quotaOf, sharesOf } from "./shares.ts";
 
 /** Controllers used, in the order they are joined. */
 export const controllersV1 = ["cpu", "cpuacct", "memory", "pids", "freezer"] as const;
+const freezerFile = "freezer.state";
+const thawed = "THAWED";
 export type ControllerV1 = (typeof controllersV1)[number];
 /** A directory for each; without `cpuset` nothing can be held to some of the cores. */
 export type PathsV1 = Readonly<Record<ControllerV1, string>> & { readonly cpuset?: string };
@@ -37,6 +40,8 @@ export interface TreeV1Options {
   readonly helperMount: string;
   readonly cores: number;
   readonly memory: MemoryCeilings;
+  /** Who besides root may thaw what is frozen; null: nobody. */
+  readonly thawUid: number | null;
   readonly clock: Clock;
   readonly events: KernelEvents;
 }
@@ -100,6 +105,7 @@ function directoriesOf(parents: PathsV1, name: string): PathsV1 {
 class TreeV1 implements CgroupTree {
   readonly version = 1;
   readonly canConfine: boolean;
+  readonly freezer: Freezer;
   readonly #options: TreeV1Options;
   readonly #directories: PathsV1;
 
@@ -107,6 +113,7 @@ class TreeV1 implements CgroupTree {
     this.#options = options;
     this.#directories = directories;
     this.canConfine = directories.cpuset !== undefined;
+    this.freezer = { directory: directories.freezer, file: freezerFile, thawed };
   }
 
   cpuTimeUs(): number {
@@ -240,7 +247,8 @@ class CgroupV1 implements Cgroup {
 
   async freeze(): Promise<boolean> {
     const attempts = 500;
-    const file = `${this.#directories.freezer}/freezer.state`;
+    const file = this.#freezerFile();
+    letThaw(file, this.#options.thawUid);
     mustWrite(file, "FROZEN");
     for (let attempt = 0; attempt < attempts; attempt++) {
       const state = readControl(file);
@@ -253,7 +261,11 @@ class CgroupV1 implements Cgroup {
   }
 
   async thaw(): Promise<void> {
-    mustWrite(`${this.#directories.freezer}/freezer.state`, "THAWED");
+    mustWrite(this.#freezerFile(), thawed);
+  }
+
+  #freezerFile(): string {
+    return `${this.#directories.freezer}/${freezerFile}`;
   }
 
   async reclaim(): Promise<void> {
@@ -263,7 +275,7 @@ class CgroupV1 implements Cgroup {
 
   kill(): Promise<void> {
     const { clock } = this.#options;
-    const state = `${this.#directories.freezer}/freezer.state`;
+    const state = this.#freezerFile();
     const group = {
       name: this.name,
       pids: () => this.#pids(),
@@ -275,7 +287,7 @@ class CgroupV1 implements Cgroup {
           await pause(clock, 1);
         }
       },
-      go: () => void writeControl(state, "THAWED"),
+      go: () => void writeControl(state, thawed),
       killAtOnce: () => false,
     };
     return killUntilEmpty(group, clock);

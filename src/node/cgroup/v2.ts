@@ -5,10 +5,11 @@ import type { Clock } from "../../base/time.ts";
 import type { Confinement } from "../decide/suppression.ts";
 import type { KernelEvents } from "../linux/kernel-events.ts";
 import { pause } from "../linux/time.ts";
-import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage } from "./cgroup.ts";
+import type { Cgroup, CgroupLimits, CgroupTree, CgroupUsage, Freezer } from "./cgroup.ts";
 import { Confined } from "./confined.ts";
 import {
   isCgroupName,
+  letThaw,
   mustWrite,
   readControl,
   readField,
@@ -25,6 +26,8 @@ import { firstCores, quotaOf, weightOf } from "./shares.ts";
 export const controllersV2 = ["cpu", "memory", "pids"] as const;
 /** Without it nothing can be held to some of the cores. */
 const coresController = "cpuset";
+const freezerFile = "cgroup.freeze";
+const thawed = "0";
 
 export interface TreeV2Options {
   readonly cloud: string;
@@ -34,6 +37,8 @@ export interface TreeV2Options {
   readonly controllers: readonly string[];
   readonly cores: number;
   readonly memory: MemoryCeilings;
+  /** Who besides root may thaw what is frozen; null: nobody. */
+  readonly thawUid: number | null;
   readonly clock: Clock;
   readonly events: KernelEvents;
 }
@@ -65,6 +70,7 @@ export function openTreeV2(options: TreeV2Options): Result<CgroupTree, string> {
 class TreeV2 implements CgroupTree {
   readonly version = 2;
   readonly canConfine: boolean;
+  readonly freezer: Freezer;
   readonly #root: string;
   readonly #options: TreeV2Options;
   readonly #guaranteed = new Map<string, number>();
@@ -73,6 +79,7 @@ class TreeV2 implements CgroupTree {
     this.#root = root;
     this.#options = options;
     this.canConfine = options.controllers.includes(coresController);
+    this.freezer = { directory: root, file: freezerFile, thawed };
   }
 
   cpuTimeUs(): number {
@@ -132,6 +139,7 @@ class CgroupV2 implements Cgroup {
   readonly #clock: Clock;
   readonly #events: KernelEvents;
   readonly #memory: MemoryCeilings;
+  readonly #thawUid: number | null;
   readonly #guarantee: (bytes: number) => void;
   readonly #confined: Confined;
   #weightCores: number | null = null;
@@ -150,6 +158,7 @@ class CgroupV2 implements Cgroup {
     this.#confined = new Confined(options.clock);
     this.#events = options.events;
     this.#memory = options.memory;
+    this.#thawUid = options.thawUid;
     this.#guarantee = guarantee;
   }
 
@@ -212,10 +221,11 @@ class CgroupV2 implements Cgroup {
   }
 
   async freeze(): Promise<boolean> {
-    this.#write("cgroup.freeze", "1");
+    letThaw(`${this.#directory}/${freezerFile}`, this.#thawUid);
+    this.#write(freezerFile, "1");
     const attempts = 500;
     for (let attempt = 0; attempt < attempts; attempt++) {
-      if (readControl(`${this.#directory}/cgroup.freeze`) !== "1") return false;
+      if (readControl(`${this.#directory}/${freezerFile}`) !== "1") return false;
       if (readField(`${this.#directory}/cgroup.events`, "frozen") === 1) return true;
       await pause(this.#clock, 1);
     }
@@ -223,7 +233,7 @@ class CgroupV2 implements Cgroup {
   }
 
   async thaw(): Promise<void> {
-    this.#write("cgroup.freeze", "0");
+    this.#write(freezerFile, thawed);
   }
 
   async reclaim(): Promise<void> {
@@ -234,7 +244,7 @@ class CgroupV2 implements Cgroup {
 
   /** `cgroup.kill` (Linux 5.14) takes all at once; a v2-frozen process dies as it is. */
   kill(): Promise<void> {
-    const freezeFile = `${this.#directory}/cgroup.freeze`;
+    const freezeFile = `${this.#directory}/${freezerFile}`;
     const group = {
       name: this.name,
       pids: () => readPids(this.#directory),
@@ -242,7 +252,7 @@ class CgroupV2 implements Cgroup {
         writeControl(freezeFile, "1");
         await pause(this.#clock, 1);
       },
-      go: () => void writeControl(freezeFile, "0"),
+      go: () => void writeControl(freezeFile, thawed),
       killAtOnce: () => writeControl(`${this.#directory}/cgroup.kill`, "1") === null,
     };
     return killUntilEmpty(group, this.#clock);

@@ -340,6 +340,7 @@ test("with one hierarchy (cgroup v2) the chain is born in its cgroup", async () 
     openTreeV2({
       ...{ cloud, parent, controllers: [], cores: 2, clock: systemClock, events },
       memory: { treeBytes: 2 ** 40, instanceBytes: 2 ** 40 },
+      thawUid: null,
     }),
   );
   const cgroup = await tree.create("app");
