@@ -91,6 +91,18 @@ describe("the idle ladder", () => {
     expect(await reaches("icy", "frozen")).toBe(pid);
   });
 
+  test("a gateway thaws it by itself while lode stands still, and lode finds it awake", async () => {
+    const pid = await reaches("icy", "frozen");
+    process.kill(cloud.rootPid(), "SIGSTOP");
+    try {
+      expect((await cloud.get("icy")).status).toBe(200);
+    } finally {
+      process.kill(cloud.rootPid(), "SIGCONT");
+    }
+    await reaches("icy", "running");
+    expect(await reaches("icy", "frozen")).toBe(pid);
+  });
+
   test("a new release replaces a frozen one, and the last rung ends the process", async () => {
     await reaches("icy", "frozen");
     await deploy("icy", 'freeze = "300ms"\nidle = "1s"\n');

@@ -12,8 +12,11 @@ let folder: string;
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "lode-frozen-"));
-  rig = await startRig({}, { limits: { holdMs: 2000 } });
+  rig = await startRig({}, { limits: { holdMs: 2000 }, thaw: (instance) => thaw(instance) });
 });
+
+/** As a gateway that may not thaw, unless a test says otherwise. */
+let thaw: (instance: string) => boolean = () => false;
 
 afterAll(async () => {
   expect(rig.problems).toEqual([]);
@@ -165,4 +168,53 @@ test("cannot be connected to, or speaks first: the request has its own connectio
   expect(app.seen).toEqual(["connection", "POST", "connection", "POST"]);
   forward.stop(true);
   app.stop();
+});
+
+/** A program that stands still until it is thawed. */
+async function stoppedAt(name: string) {
+  const socket: UnixEndpoint = { kind: "unix", path: join(folder, `${name}.sock`) };
+  const source = `Bun.serve({ unix: ${JSON.stringify(socket.path)}, fetch: (request) =>
+    new Response(request.method) }); console.log("listens");`;
+  const child = Bun.spawn([process.execPath, "-e", source], { stdout: "pipe" });
+  await child.stdout.getReader().read();
+  child.kill("SIGSTOP");
+  return { socket, child };
+}
+
+test("is thawed here: its answer comes before its node is told, which it is all the same", async () => {
+  const { socket, child } = await stoppedAt("thaw");
+  const seen: string[] = [];
+  thaw = (instance) => {
+    seen.push(`thawed ${instance}`);
+    child.kill("SIGCONT");
+    return true;
+  };
+  rig.setApps({
+    "default/thaw": appRoute("thaw", [routeInstance("t1", { kind: "asleep", socket })]),
+  });
+  const told = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<void>();
+  rig.onWake(async (instance) => {
+    seen.push(`told of ${instance}`);
+    told.resolve();
+    await answer.promise;
+    return { ok: true, endpoint: socket };
+  });
+  await Bun.sleep(20);
+  expect(await ask("thaw", "GET")).toBe(200);
+  await told.promise;
+  expect(seen).toEqual(["thawed t1", "told of t1"]);
+  // What may not be sent twice waits for the node's word.
+  let isAnswered = false;
+  const other = ask("thaw", "POST").then((status) => {
+    isAnswered = true;
+    return status;
+  });
+  await Bun.sleep(50);
+  expect(isAnswered).toBe(false);
+  answer.resolve();
+  expect(await other).toBe(200);
+  thaw = () => false;
+  child.kill("SIGKILL");
+  await child.exited;
 });

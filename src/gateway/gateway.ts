@@ -23,11 +23,8 @@ export interface GatewayOptions {
   readonly plainDescriptors: readonly number[];
   readonly tlsDescriptors: readonly number[];
   readonly loadTablePath: string;
-  /**
-   * Lets a frozen instance go on at once, before its node is asked to; where it cannot be done,
-   * the node does it.
-   */
-  readonly thaw?: (instance: InstanceId) => void;
+  /** Lets a frozen instance go on before its node is told. False or absent: its node does it. */
+  readonly thaw?: (instance: InstanceId) => boolean;
   /** Its row in the load table; no other live gateway may have it. */
   readonly row: number;
   readonly clock: Clock;
@@ -61,7 +58,7 @@ export function startGateway(options: GatewayOptions): Gateway {
     context,
     table.value,
     {
-      thaw: options.thaw ?? (() => {}),
+      thaw: options.thaw ?? (() => false),
       wake: (instance) => requestWake(options.wire, instance, limits.holdMs),
     },
     (host) => requestRoute(options.wire, host),

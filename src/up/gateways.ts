@@ -337,6 +337,9 @@ class GatewaySet implements Gateways {
         // One collector thread: a gateway has one core, and each further marker costs 5 MB.
         BUN_JSC_numberOfGCMarkers: "1",
         BUN_JSC_forceRAMSize: String(collectorMemoryBytes),
+        // Bun would collect each second that requests come, a millisecond each time. What is
+        // allocated asks for collections by itself, and a gateway that becomes quiet for one.
+        BUN_GC_TIMER_DISABLE: "1",
         ...optimizingLate,
         // What was compiled stays so: else the first full collection after 15 s throws it away, and
         // who asks once a minute meets the interpreter each time.

@@ -46,8 +46,8 @@ export type WakeAnswer =
 
 /** How what rests is made to run. */
 export interface Wakes {
-  /** Lets one that is frozen go on at once, if that can be done here. */
-  thaw(instance: InstanceId): void;
+  /** Lets one that is frozen go on at once. False: that cannot be done here. */
+  thaw(instance: InstanceId): boolean;
   /** Asks its node to wake it, which knows then that it is awake. */
   wake(instance: InstanceState): Promise<WakeAnswer>;
 }
@@ -58,7 +58,7 @@ export interface AppHost {
   readonly table: LoadTable;
   readonly traffic: Traffic;
   wake(instance: InstanceState): Promise<WakeAnswer>;
-  thaw(instance: InstanceState): void;
+  thaw(instance: InstanceState): boolean;
   isQuiesced(instance: InstanceId): boolean;
   awoke(instance: InstanceId): void;
   /** An instance of an app in use is in the table now, or no longer. */
@@ -75,6 +75,7 @@ const costUsAtFirst = 1000;
 const costUsMax = 1e9;
 const wakeRetryMs = 250;
 const wakeRefusedMs = 1000;
+const tellAfterMs = 5;
 
 /**
  * One app's requests and instances. A request is placed on a running instance, or held while
@@ -363,6 +364,7 @@ export class AppState implements Told {
   }
 
   private stirOwner(owner: InstanceState): void {
+    owner.tellNow?.();
     if (owner.waking || !(this.needsWake(owner) || owner.restarting)) return;
     const waitMs = owner.failing ? owner.failingUntil - this.host.context.clock.now() : 0;
     if (waitMs > 0) this.stirAfter(waitMs);
@@ -375,6 +377,7 @@ export class AppState implements Told {
     let refusal: string | null = null;
     let retryAt = Number.POSITIVE_INFINITY;
     for (const instance of this.instances.values()) {
+      instance.tellNow?.();
       if (instance.waking) return;
       if (!this.needsWake(instance)) hope = true;
       else if (instance.isRefused(now)) {
@@ -436,10 +439,23 @@ export class AppState implements Told {
     }
   }
 
-  /** After the request is sent, whose app may take the core that this runs on. */
+  /**
+   * A frozen one goes on once its request lies in its socket, and may take the core that this runs
+   * on. Then its node has time: what it does with the news would keep the app from answering.
+   */
   private async thaw(instance: InstanceState): Promise<void> {
-    await new Promise<void>((done) => this.host.context.sockets.defer(done));
-    this.host.thaw(instance);
+    const { sockets, clock } = this.host.context;
+    await new Promise<void>((done) => sockets.defer(done));
+    if (!this.host.thaw(instance)) return;
+    if (instance.inFlight === 0 || this.waiting.size > 0) return;
+    await new Promise<void>((done) => {
+      const timer = clock.after(tellAfterMs, done);
+      instance.tellNow = () => {
+        timer.cancel();
+        done();
+      };
+    });
+    instance.tellNow = null;
   }
 
   /** The oldest that may be sent again, should its instance end instead of waking. */

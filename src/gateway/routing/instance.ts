@@ -53,6 +53,8 @@ export class InstanceState implements DividedCandidate, Member {
   lastRequestAt: Timestamp | null = null;
   /** A wake request is under way. */
   waking = false;
+  /** It goes on already, and its node is not told yet: tells it, as somebody waits for its word. */
+  tellNow: (() => void) | null = null;
   /** Not woken again before: the agent said no, with this reason. */
   wakeRefused: { readonly until: Timestamp; readonly reason: string } | null = null;
   /** Connections are refused; not tried again before. */

@@ -239,8 +239,8 @@ export class Router implements AppHost, Counts, KnownRoutes {
     return this.wakes.wake(instance);
   }
 
-  thaw(instance: InstanceState): void {
-    this.wakes.thaw(instance.id);
+  thaw(instance: InstanceState): boolean {
+    return this.wakes.thaw(instance.id);
   }
 
   opened(instance: InstanceState): void {

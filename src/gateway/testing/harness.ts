@@ -254,6 +254,7 @@ export async function startRig(
     readonly limits?: Partial<GatewayLimits>;
     readonly certificates?: readonly Certificate[];
     readonly accessLog?: boolean;
+    readonly thaw?: (instance: InstanceId) => boolean;
   } = {},
 ): Promise<Rig> {
   const directory = mkdtempSync(join(tmpdir(), "lode-gateway-"));
@@ -306,6 +307,7 @@ export async function startRig(
     random: systemRandom,
     accessLog: options.accessLog === true ? { directory } : null,
     limits: { sweepMs: 20, closeMs: 500, ...options.limits },
+    ...(options.thaw === undefined ? {} : { thaw: options.thaw }),
     onProblem: (message) => problems.push(message),
   });
   await gateway.ready;

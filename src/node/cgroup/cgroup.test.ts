@@ -38,7 +38,7 @@ function kernelEvents() {
 }
 
 /** A tree of its own; afterwards nothing of it may be left. */
-function tree(): CgroupTree {
+function tree(options: { readonly thawUid?: number } = {}): CgroupTree {
   const cloud = systemRandom.token(6);
   const runDirectory = `/run/lode-${cloud}`;
   const opened = openCgroupTree({
@@ -46,6 +46,7 @@ function tree(): CgroupTree {
     runDirectory,
     clock: systemClock,
     events: kernelEvents(),
+    ...options,
   });
   if (!opened.ok) throw new Error(opened.error);
   cleanups.push(async () => {
@@ -108,6 +109,27 @@ test("processes join, are listed, use CPU, freeze, thaw and die", async () => {
   expect(await child.exited).toBe(137);
   expect(await group.pids()).toEqual([]);
   await group.remove();
+});
+
+test("who may thaw can, once it was frozen, and nobody else", async () => {
+  const thawUid = 612_345;
+  const cgroups = tree({ thawUid });
+  const group = await cgroups.create("app-1");
+  const child = start(group, "while :; do :; done");
+  const { directory, file, thawed } = cgroups.freezer;
+  const thawAs = (uid: number) => {
+    const command = ["sh", "-c", `echo ${thawed} > ${directory}/app-1/${file}`];
+    const as = ["setpriv", "--reuid", String(uid), "--regid", String(uid), "--clear-groups"];
+    return Bun.spawnSync([...as, ...command], { stderr: "ignore" }).exitCode === 0;
+  };
+  expect(thawAs(thawUid)).toBe(false);
+  await group.freeze();
+  expect(thawAs(thawUid + 1)).toBe(false);
+  const frozen = (await group.usage()).cpuTimeUs;
+  expect(thawAs(thawUid)).toBe(true);
+  await until(async () => (await group.usage()).cpuTimeUs > frozen + 10_000);
+  await group.kill();
+  await child.exited;
 });
 
 test("a thaw undoes a freeze that is under way; page cache is given back", async () => {

@@ -45,9 +45,9 @@ export function mustWrite(path: string, value: string): void {
   if (code !== null) throw new Error(`writing "${value}" to ${path} failed: ${code}`);
 }
 
-/** As whoever was let thaw; of what has gone or never froze nothing is done. */
-export function thaw({ directory, file, thawed }: Freezer, name: string): void {
-  writeControl(`${directory}/${name}/${file}`, thawed);
+/** As whoever `letThaw` let. False: the cgroup has gone, or never froze. */
+export function thaw({ directory, file, thawed }: Freezer, name: string): boolean {
+  return writeControl(`${directory}/${name}/${file}`, thawed) === null;
 }
 
 /** Lets a user write the file of a cgroup that root made; one that has gone needs nobody. */
