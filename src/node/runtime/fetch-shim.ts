@@ -50,7 +50,7 @@ function options(app: App): Record<string, unknown> {
 
 /**
  * Blocks, so that nothing at all happens meanwhile. No byte: lode has died, nobody will come. The
- * first module that Bun loads costs 0.5 ms more than the next: that is an empty one of Lode's.
+ * first module that Bun loads costs 0.5 ms more than the next: that is one of Lode's.
  */
 async function waitAt(gate: number): Promise<void> {
   const { closeSync, readSync } = await import("node:fs");
