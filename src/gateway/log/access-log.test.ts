@@ -91,6 +91,18 @@ test("what comes during a write waits for the next flush", async () => {
   await log.close();
 });
 
+test("what a load took to be gathered is given back after it", async () => {
+  const bufferBytesMax = 1024 * 1024;
+  const log = openAccessLog(directory, "e", systemClock, { ...options, bufferBytesMax });
+  const atFirst = log.heldBytes;
+  for (let line = 0; line < 2000; line += 1) log.write(record);
+  expect(log.heldBytes).toBeGreaterThan(4 * atFirst);
+  await until(() => log.heldBytes === atFirst);
+  for (let line = 0; line < 2000; line += 1) log.write(record);
+  await log.close();
+  expect(log.dropped).toBe(0);
+});
+
 test("a directory that is not there costs lines, nothing else", async () => {
   writeFileSync(join(directory, "file"), "");
   const log = openAccessLog(join(directory, "file"), "c", systemClock, options);

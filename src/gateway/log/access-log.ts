@@ -8,11 +8,13 @@ export interface AccessLog {
   write(record: AccessRecord): void;
   /** Lines lost because the disk was slow or failed. */
   readonly dropped: number;
+  /** Memory set aside for lines. */
+  readonly heldBytes: number;
   /** Settles once every line kept is written. */
   close(): Promise<void>;
 }
 
-export const noAccessLog: AccessLog = { write() {}, dropped: 0, async close() {} };
+export const noAccessLog: AccessLog = { write() {}, dropped: 0, heldBytes: 0, async close() {} };
 
 interface AccessLogOptions {
   readonly fileBytesMax: number;
@@ -42,6 +44,7 @@ class FileLog implements AccessLog {
   private readonly clock: Clock;
   private readonly options: AccessLogOptions;
   private readonly lines = new LineWriter();
+  private readonly firstBytes: number;
   private descriptor: number | null = null;
   private fileBytes = 0;
   /** Lines as bytes at once: strings kept for a while would be the collector's to move. */
@@ -60,7 +63,13 @@ class FileLog implements AccessLog {
     this.path = path;
     this.clock = clock;
     this.options = options;
-    this.buffer = Buffer.allocUnsafe(Math.min(bufferBytesAtFirst, options.bufferBytesMax));
+    this.firstBytes = Math.min(bufferBytesAtFirst, options.bufferBytesMax);
+    this.buffer = Buffer.allocUnsafe(this.firstBytes);
+  }
+
+  get heldBytes(): number {
+    const { buffer, written, spare } = this;
+    return buffer.length + (written?.length ?? 0) + (spare?.length ?? 0);
   }
 
   write(record: AccessRecord): void {
@@ -146,6 +155,15 @@ class FileLog implements AccessLog {
     if (this.closed) this.finish();
     // At once would be a write, and two threads woken, for every few lines.
     else if (this.used > 0) this.flushLater();
+    else this.rest();
+  }
+
+  /** No line came while the last ones were written: what a load needed is given back. */
+  private rest(): void {
+    const { firstBytes, spare } = this;
+    this.lines.release();
+    if (this.buffer.length > firstBytes) this.buffer = Buffer.allocUnsafe(firstBytes);
+    if (spare !== null && spare.length > firstBytes) this.spare = null;
   }
 
   private takeLines(): Buffer | null {

@@ -27,6 +27,8 @@ interface Origin {
   readonly text: string;
 }
 
+const noBytes = Buffer.alloc(0);
+
 /** How many bytes a record's line takes at most. */
 export function lineBytesMax(record: AccessRecord): number {
   const { requestId, app, instance, method, host, path, client, protocol, userAgent } = record;
@@ -44,7 +46,7 @@ const textLength = (text: string | null): number => (text === null ? 0 : text.le
 export class LineWriter {
   private readonly places = new Map<string | null, Place>();
   private readonly origins = new Map<string, Origin>();
-  private buffer: Buffer = Buffer.alloc(0);
+  private buffer: Buffer = noBytes;
   private position = 0;
   private at = 0;
   private atText = "0";
@@ -74,6 +76,11 @@ export class LineWriter {
     this.number(record.wakeMs);
     this.text(this.originOf(record));
     return this.position;
+  }
+
+  /** Keeps no longer hold of the buffer that it wrote to last. */
+  release(): void {
+    this.buffer = noBytes;
   }
 
   private placeOf({ instance, app, method, host }: AccessRecord): string {
