@@ -16,6 +16,7 @@ import { lookup } from "node:dns/promises";
 
 // Not the time: two may start within one millisecond.
 const start = crypto.randomUUID();
+let hanging = 0;
 console.log("probe starts");
 
 function dial(host, port) {
@@ -39,7 +40,8 @@ export default {
       case "/resolve":
         return new Response(await lookup(ask("name")).then((found) => found.address, String));
       case "/log": console.log(ask("line")); return new Response("logged");
-      case "/hang": return await new Promise(() => {});
+      case "/hang": hanging += 1; return await new Promise(() => {});
+      case "/hanging": return new Response(String(hanging));
       case "/exit": setTimeout(() => process.exit(Number(ask("code"))), 10);
         return new Response("bye");
       case "/eat": {
@@ -142,14 +144,14 @@ describe("limits and counts", () => {
     });
     await cloud.deploy(folder, "looping");
     await until(
-      "the worker was restarted and backs off",
-      async () => {
-        const rows = await cloud.ps("looping");
-        return rows.some((row) => row.restarts >= 2 && row.state !== "running");
-      },
+      "the worker was restarted",
+      async () => (await cloud.ps("looping")).some((row) => row.restarts >= 2),
       30_000,
     );
-    expect(await cloud.ok(["ps"])).toContain("exit code 7");
+    // Soon it runs again, for a second.
+    await until("the worker backs off, and why is shown", async () => {
+      return (await cloud.ok(["ps"])).includes("backing-off: exit code 7");
+    });
     const logs = await cloud.ok(["logs", "looping"]);
     expect(logs).toContain("worker gives up");
     expect(logs).toContain("exit code 7");
@@ -210,8 +212,13 @@ describe("sleep", () => {
   });
 
   test("scale 0 reaches an app that is just starting again", async () => {
-    const slow = `${webServer.replace("createServer((", "await Bun.sleep(1500);\ncreateServer((")}`;
-    await cloud.deploy(await cloud.folder({ "web.js": slow, Procfile: "web: bun web.js" }), "slow");
+    // Its second start lasts until it is ended.
+    const starts =
+      'import { appendFileSync, statSync } from "node:fs";\n' +
+      'appendFileSync("/data/starts", ".");\n' +
+      'if (statSync("/data/starts").size === 2) await new Promise(() => setInterval(() => {}, 99));\n';
+    const slow = { "web.js": starts + webServer, Procfile: "web: bun web.js" };
+    await cloud.deploy(await cloud.folder(slow), "slow");
     process.kill(await cloud.pidOf("slow"), "SIGKILL");
     await until("it starts", async () => (await cloud.ps("slow"))[0]?.state === "starting");
     await asleep("slow");
@@ -267,13 +274,20 @@ test("300 hanging requests to one app leave another's latency alone", async () =
     return quantile(report.durationsMs, 0.99);
   };
   await measure();
-  const aloneMs = await measure();
-  const hanging = Array.from({ length: 300 }, () =>
-    openRequest({ port: cloud.httpPort, host: cloud.host("stuck"), path: "/hang" }),
-  );
-  await Bun.sleep(300);
-  const besideMs = await measure();
-  for (const socket of hanging) socket.destroy();
+  // What else the machine does comes and goes; what hanging requests do would be there each time.
+  let [aloneMs, besideMs] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+  const isUnharmed = () => besideMs < aloneMs * 4 + 25;
+  for (let round = 1; round <= 5 && (round === 1 || !isUnharmed()); round++) {
+    aloneMs = Math.min(aloneMs, await measure());
+    const hanging = Array.from({ length: 300 }, () =>
+      openRequest({ port: cloud.httpPort, host: cloud.host("stuck"), path: "/hang" }),
+    );
+    await until("all hang", async () => {
+      return Number((await cloud.get("stuck", "/hanging")).body) === 300 * round;
+    });
+    besideMs = Math.min(besideMs, await measure());
+    for (const socket of hanging) socket.destroy();
+  }
   expect(besideMs).toBeLessThan(aloneMs * 4 + 25);
 });
 
@@ -304,12 +318,17 @@ describe("network", () => {
     }
   });
 
+  // Beyond this machine a packet may be lost.
   test("names resolve", async () => {
-    expect(await ask(`/resolve?name=${registry}`)).toMatch(/^[0-9a-f.:]+$/);
+    await until("one does", async () => {
+      return /^[0-9a-f.:]+$/.test(await ask(`/resolve?name=${registry}`));
+    });
   });
 
   test("public addresses are reached", async () => {
-    expect(await ask(`/dial?host=${registry}&port=443`)).toBe("connected");
+    await until("one is", async () => {
+      return (await ask(`/dial?host=${registry}&port=443`)) === "connected";
+    });
   });
 
   test('egress = "none" closes them', async () => {
@@ -380,10 +399,11 @@ describe("logs, exec and run", () => {
 
   test("logs --since leaves out what is older", async () => {
     await cloud.get("probe", "/log?line=older");
-    await Bun.sleep(1500);
-    await cloud.get("probe", "/log?line=newer");
+    await Bun.sleep(2500);
     const shown = await until("the newer line is there", async () => {
-      const text = await cloud.ok(["logs", "probe", "--since", "1s"]);
+      // Again each time: who looks for it may take longer than it stays new.
+      await cloud.get("probe", "/log?line=newer");
+      const text = await cloud.ok(["logs", "probe", "--since", "2s"]);
       return text.includes("newer") && text;
     });
     expect(shown).not.toContain("older");
@@ -424,7 +444,9 @@ test("rm ends an app and forgets it", async () => {
   const pid = await cloud.pidOf("gone");
   await cloud.ok(["rm", "gone", "--yes"]);
   await until("its process is gone", () => commandLineOf(pid) === null);
-  const answer = await request({ port: cloud.httpPort, host: cloud.host("gone") });
-  expect(answer.status).toBe(404);
-  expect(await cloud.ps("gone")).toEqual([]);
+  await until("its host is nobody's", async () => {
+    const answer = await request({ port: cloud.httpPort, host: cloud.host("gone") });
+    return answer.status === 404;
+  });
+  await until("ps has forgotten it", async () => (await cloud.ps("gone")).length === 0);
 });

@@ -194,7 +194,9 @@ test("kill -9 again and again, while things change: nothing acknowledged is lost
         if (response?.status === 200) acknowledged.push(key);
       }
     })();
-    await Bun.sleep(100 + Math.random() * 900);
+    const before = acknowledged.length;
+    await until("changes are acknowledged", () => acknowledged.length > before + 1);
+    await Bun.sleep(Math.random() * 900);
     await cloud.signal("SIGKILL");
     changing = false;
     await changes;

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { until } from "./harness/host.ts";
 import { patienceMs } from "./harness/pace.ts";
 import { sharedCloud } from "./harness/suite.ts";
+import { countersOf } from "./limits/kernel.ts";
 
 // Apps rest when idle and grow when busy, on a real cloud.
 
@@ -45,9 +46,11 @@ describe("the idle ladder", () => {
   test("an idle app freezes and the next request thaws the same process", async () => {
     await cloud.get("icy");
     const pid = await reaches("icy", "frozen");
+    const counters = countersOf(pid ?? 0);
     const askedAt = performance.now();
     const before = Number((await cloud.get("icy")).body);
-    await reaches("icy", "frozen");
+    // By the kernel's word: what is told may still be of the time before the request.
+    await until("it is frozen again", () => counters.isFrozen());
     const awakeMs = performance.now() - askedAt;
     await Bun.sleep(1000);
     const answer = await cloud.get("icy");
