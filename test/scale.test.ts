@@ -97,12 +97,16 @@ describe("the idle ladder", () => {
   test("a gateway thaws it by itself while lode stands still, and lode finds it awake", async () => {
     const pid = await reaches("icy", "frozen");
     process.kill(cloud.rootPid(), "SIGSTOP");
+    let slow: ReturnType<typeof cloud.get> | null = null;
     try {
       expect((await cloud.get("icy")).status).toBe(200);
+      // So long it stays awake, for who looks through a CLI.
+      slow = cloud.get("icy", "/?ms=3000");
     } finally {
       process.kill(cloud.rootPid(), "SIGCONT");
     }
     await reaches("icy", "running");
+    expect((await slow)?.status).toBe(200);
     expect(await reaches("icy", "frozen")).toBe(pid);
   });
 
