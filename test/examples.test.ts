@@ -43,7 +43,10 @@ describe("in use through the gateway", () => {
     expect(made.status).toBe(201);
     expect(JSON.parse((await cloud.get("hono", "/notes")).body)).toEqual([{ id: 1, text: "milk" }]);
     expect((await cloud.get("hono", "/notes", { body: "{" })).status).toBe(400);
-    expect(await eventArrivalsMs("hono", "/clock")).toBeGreaterThan(400);
+    // A client that had no core meanwhile may read all of them at once.
+    await until("events arrive as they are sent", async () => {
+      return (await eventArrivalsMs("hono", "/clock")) > 400;
+    });
   });
 
   test("node-http: Markdown becomes a page by its npm packages", async () => {

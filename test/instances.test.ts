@@ -16,6 +16,7 @@ import { lookup } from "node:dns/promises";
 
 // Not the time: two may start within one millisecond.
 const start = crypto.randomUUID();
+let hanging = 0;
 console.log("probe starts");
 
 function dial(host, port) {
@@ -39,7 +40,8 @@ export default {
       case "/resolve":
         return new Response(await lookup(ask("name")).then((found) => found.address, String));
       case "/log": console.log(ask("line")); return new Response("logged");
-      case "/hang": return await new Promise(() => {});
+      case "/hang": hanging += 1; return await new Promise(() => {});
+      case "/hanging": return new Response(String(hanging));
       case "/exit": setTimeout(() => process.exit(Number(ask("code"))), 10);
         return new Response("bye");
       case "/eat": {
@@ -136,20 +138,27 @@ describe("limits and counts", () => {
   });
 
   test("a crash loop backs off and shows its cause", async () => {
+    // Not before it serves: a deploy whose worker never comes up fails.
+    const waiting = "until [ -e /data/go ]; do sleep 0.1; done";
     const folder = await cloud.folder({
-      Procfile: "web: node server.mjs\nworker: sleep 1; echo worker gives up; exit 7\n",
-      "server.mjs": webServer,
+      Procfile: `web: node server.mjs\nworker: ${waiting}; echo worker gives up; exit 7\n`,
+      "server.mjs":
+        'import { createServer } from "node:http";\nimport { writeFileSync } from "node:fs";\n' +
+        'const go = ({ url }) => url === "/go" && writeFileSync("/data/go", "");\n' +
+        "createServer((request, response) => {\n" +
+        '  go(request);\n  response.end("web");\n}).listen(process.env.PORT);\n',
     });
     await cloud.deploy(folder, "looping");
+    expect((await cloud.get("looping", "/go")).status).toBe(200);
     await until(
-      "the worker was restarted and backs off",
-      async () => {
-        const rows = await cloud.ps("looping");
-        return rows.some((row) => row.restarts >= 2 && row.state !== "running");
-      },
+      "the worker was restarted",
+      async () => (await cloud.ps("looping")).some((row) => row.restarts >= 2),
       30_000,
     );
-    expect(await cloud.ok(["ps"])).toContain("exit code 7");
+    // Soon it runs again, for a moment.
+    await until("the worker backs off, and why is shown", async () => {
+      return (await cloud.ok(["ps"])).includes("backing-off: exit code 7");
+    });
     const logs = await cloud.ok(["logs", "looping"]);
     expect(logs).toContain("worker gives up");
     expect(logs).toContain("exit code 7");
@@ -210,8 +219,13 @@ describe("sleep", () => {
   });
 
   test("scale 0 reaches an app that is just starting again", async () => {
-    const slow = `${webServer.replace("createServer((", "await Bun.sleep(1500);\ncreateServer((")}`;
-    await cloud.deploy(await cloud.folder({ "web.js": slow, Procfile: "web: bun web.js" }), "slow");
+    // Its second start lasts until it is ended.
+    const starts =
+      'import { appendFileSync, statSync } from "node:fs";\n' +
+      'appendFileSync("/data/starts", ".");\n' +
+      'if (statSync("/data/starts").size === 2) await new Promise(() => setInterval(() => {}, 99));\n';
+    const slow = { "web.js": starts + webServer, Procfile: "web: bun web.js" };
+    await cloud.deploy(await cloud.folder(slow), "slow");
     process.kill(await cloud.pidOf("slow"), "SIGKILL");
     await until("it starts", async () => (await cloud.ps("slow"))[0]?.state === "starting");
     await asleep("slow");
@@ -267,13 +281,20 @@ test("300 hanging requests to one app leave another's latency alone", async () =
     return quantile(report.durationsMs, 0.99);
   };
   await measure();
-  const aloneMs = await measure();
-  const hanging = Array.from({ length: 300 }, () =>
-    openRequest({ port: cloud.httpPort, host: cloud.host("stuck"), path: "/hang" }),
-  );
-  await Bun.sleep(300);
-  const besideMs = await measure();
-  for (const socket of hanging) socket.destroy();
+  // What else the machine does comes and goes; what hanging requests do would be there each time.
+  let [aloneMs, besideMs] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+  const isUnharmed = () => besideMs < aloneMs * 4 + 25;
+  for (let round = 1; round <= 5 && (round === 1 || !isUnharmed()); round++) {
+    aloneMs = Math.min(aloneMs, await measure());
+    const hanging = Array.from({ length: 300 }, () =>
+      openRequest({ port: cloud.httpPort, host: cloud.host("stuck"), path: "/hang" }),
+    );
+    await until("all hang", async () => {
+      return Number((await cloud.get("stuck", "/hanging")).body) === 300 * round;
+    });
+    besideMs = Math.min(besideMs, await measure());
+    for (const socket of hanging) socket.destroy();
+  }
   expect(besideMs).toBeLessThan(aloneMs * 4 + 25);
 });
 
@@ -304,12 +325,17 @@ describe("network", () => {
     }
   });
 
+  // Beyond this machine a packet may be lost.
   test("names resolve", async () => {
-    expect(await ask(`/resolve?name=${registry}`)).toMatch(/^[0-9a-f.:]+$/);
+    await until("one does", async () => {
+      return /^[0-9a-f.:]+$/.test(await ask(`/resolve?name=${registry}`));
+    });
   });
 
   test("public addresses are reached", async () => {
-    expect(await ask(`/dial?host=${registry}&port=443`)).toBe("connected");
+    await until("one is", async () => {
+      return (await ask(`/dial?host=${registry}&port=443`)) === "connected";
+    });
   });
 
   test('egress = "none" closes them', async () => {
@@ -380,13 +406,13 @@ describe("logs, exec and run", () => {
 
   test("logs --since leaves out what is older", async () => {
     await cloud.get("probe", "/log?line=older");
-    await Bun.sleep(1500);
-    await cloud.get("probe", "/log?line=newer");
-    const shown = await until("the newer line is there", async () => {
+    await until("it is there", async () => (await cloud.ok(["logs", "probe"])).includes("older"));
+    await until("only the newer line is shown", async () => {
+      // Again each time: who looks for it may take longer than it stays new.
+      await cloud.get("probe", "/log?line=newer");
       const text = await cloud.ok(["logs", "probe", "--since", "1s"]);
-      return text.includes("newer") && text;
+      return text.includes("newer") && !text.includes("older");
     });
-    expect(shown).not.toContain("older");
   });
 
   test("a flood of log lines costs only the app that floods", async () => {
@@ -397,8 +423,11 @@ describe("logs, exec and run", () => {
     await cloud.deploy(folder, "flooding");
     await Bun.sleep(3000);
     expect((await cloud.get("probe")).status).toBe(200);
-    const bytes = Bun.spawnSync(["du", "-sB1", join(cloud.dataDirectory, "node", "logs")]);
-    expect(Number(bytes.stdout.toString().split("\t")[0])).toBeLessThan(512 << 20);
+    // Much more for a moment when lode had no core; for ever, if nobody cut it.
+    await until("the logs are bounded", () => {
+      const bytes = Bun.spawnSync(["du", "-sB1", join(cloud.dataDirectory, "node", "logs")]);
+      return Number(bytes.stdout.toString().split("\t")[0]) < 512 << 20;
+    });
     await cloud.ok(["rm", "flooding", "--yes"]);
   });
 
@@ -424,7 +453,9 @@ test("rm ends an app and forgets it", async () => {
   const pid = await cloud.pidOf("gone");
   await cloud.ok(["rm", "gone", "--yes"]);
   await until("its process is gone", () => commandLineOf(pid) === null);
-  const answer = await request({ port: cloud.httpPort, host: cloud.host("gone") });
-  expect(answer.status).toBe(404);
-  expect(await cloud.ps("gone")).toEqual([]);
+  await until("its host is nobody's", async () => {
+    const answer = await request({ port: cloud.httpPort, host: cloud.host("gone") });
+    return answer.status === 404;
+  });
+  await until("ps has forgotten it", async () => (await cloud.ps("gone")).length === 0);
 });

@@ -15,13 +15,14 @@ export default {
   fetch(request) {
     const room = request.headers.get("x-room") ?? "";
     counts.set(room, (counts.get(room) ?? 0) + 1);
-    return Response.json({ pid: process.pid, count: counts.get(room) });
+    return Response.json({ instance: process.env.LODE_INSTANCE, count: counts.get(room) });
   },
 };
 `;
 
-/** Uses what it is told to use. */
+/** Uses what it is told to use, and waits until it is told to go on. */
 const worker = `
+const { promise: gone, resolve: go } = Promise.withResolvers();
 const used = () => process.cpuUsage().user + process.cpuUsage().system;
 export default {
   async fetch(request) {
@@ -29,7 +30,8 @@ export default {
     switch (url.pathname) {
       case "/burn": for (const at = used(); used() - at < 500_000; ); break;
       case "/slow": await Bun.sleep(60); break;
-      case "/wait": await Bun.sleep(2500); break;
+      case "/wait": await gone; break;
+      case "/go": go(); break;
       case "/fail": return new Response("no", { status: 500 });
       case "/eat": for (const held = []; ; ) held.push(new Uint8Array(16 << 20).fill(1));
     }
@@ -47,8 +49,7 @@ describe("requests with one key", () => {
   const ask = async (room: string) => {
     const answer = await cloud.get("rooms", "/", { headers: { "X-Room": room } });
     expect(answer.status).toBe(200);
-    const { pid, count } = JSON.parse(answer.body) as { pid: number; count: number };
-    return { pid, count };
+    return JSON.parse(answer.body) as { instance: string; count: number };
   };
 
   const askAll = async () => {
@@ -80,14 +81,15 @@ describe("requests with one key", () => {
 
   test("kill -9 of an instance: no request fails, and all others' memory is found", async () => {
     const before = await askAll();
-    const [victim] = await runningPids();
+    const victim = (await runningPids()).find(
+      ({ instance }) => instance === before.get("room-0")?.instance,
+    );
     process.kill(victim?.pid ?? 0, "SIGKILL");
     // What it had in its hands is lost with it; what comes after that is not.
     await until("it is gone", () => !isAlive(victim?.pid ?? 0));
     const after = await askAll();
     const lost = names.filter((room) => after.get(room)?.count === 1);
-    expect(lost.length).toBeGreaterThan(0);
-    expect(lost.length).toBeLessThan(names.length / 2 + 5);
+    expect(lost).toEqual(names.filter((room) => before.get(room)?.instance === victim?.instance));
     for (const room of names) {
       if (!lost.includes(room))
         expect(after.get(room)?.count).toBe((before.get(room)?.count ?? 0) + 1);
@@ -102,11 +104,14 @@ describe("requests with one key", () => {
   test("an instance fewer: only its keys move; a new release: each moves once", async () => {
     const before = await askAll();
     await cloud.ok(["scale", "rooms=2"]);
-    await until("two are left", async () => (await cloud.ps("rooms")).length === 2);
+    const left = await until("two are left", async () => {
+      const rows = await cloud.ps("rooms");
+      return rows.length === 2 && rows.map(({ instance }) => instance);
+    });
     const after = await askAll();
     const moved = names.filter((room) => after.get(room)?.count === 1);
     expect(moved.length).toBeGreaterThan(0);
-    expect(moved.length).toBeLessThan(names.length / 2 + 5);
+    expect(moved).toEqual(names.filter((room) => !left.includes(before.get(room)?.instance ?? "")));
     for (const room of names) {
       if (!moved.includes(room))
         expect(after.get(room)?.count).toBe((before.get(room)?.count ?? 0) + 1);
@@ -230,6 +235,7 @@ scrape_configs:
   test("tell what is in flight, and what is used", async () => {
     const waiting = send(4, "/wait");
     await becomes('lode_app_requests_in_flight{app="worker"}', (value) => value === 4);
+    await send(1, "/go");
     await waiting;
     await becomes('lode_app_requests_in_flight{app="worker"}', (value) => value === 0);
     await send(1, "/burn");
@@ -279,12 +285,15 @@ describe("lode top", () => {
     const asking = (async () => {
       while (!isOver) expect((await cloud.get("busy", "/slow")).status).toBe(200);
     })();
-    const frame = JSON.parse(await cloud.ok(["top", "--once", "--json"]));
+    // A frame is of one second, and gateways tell once a second: one may have come too late.
+    const app = await until("requests are shown", async () => {
+      const frame = JSON.parse(await cloud.ok(["top", "--once", "--json"]));
+      const found = frame.apps.find((each: { app: string }) => each.app === "busy");
+      return found.requestsPerSecond > 0 && found;
+    });
     isOver = true;
     await asking;
-    const app = frame.apps.find((each: { app: string }) => each.app === "busy");
     expect(app).toMatchObject({ state: "serving" });
-    expect(app.requestsPerSecond).toBeGreaterThan(0);
     const [instance] = app.instances;
     expect(instance).toMatchObject({ process: "web", state: "running" });
     const { left, capacity } = instance.usage.cpuCredit;

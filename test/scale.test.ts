@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { until } from "./harness/host.ts";
 import { patienceMs } from "./harness/pace.ts";
 import { sharedCloud } from "./harness/suite.ts";
+import { countersOf } from "./limits/kernel.ts";
 
 // Apps rest when idle and grow when busy, on a real cloud.
 
@@ -45,9 +46,11 @@ describe("the idle ladder", () => {
   test("an idle app freezes and the next request thaws the same process", async () => {
     await cloud.get("icy");
     const pid = await reaches("icy", "frozen");
+    const counters = countersOf(pid ?? 0);
     const askedAt = performance.now();
     const before = Number((await cloud.get("icy")).body);
-    await reaches("icy", "frozen");
+    // By the kernel's word: what is told may still be of the time before the request.
+    await until("it is frozen again", () => counters.isFrozen());
     const awakeMs = performance.now() - askedAt;
     await Bun.sleep(1000);
     const answer = await cloud.get("icy");
@@ -94,12 +97,16 @@ describe("the idle ladder", () => {
   test("a gateway thaws it by itself while lode stands still, and lode finds it awake", async () => {
     const pid = await reaches("icy", "frozen");
     process.kill(cloud.rootPid(), "SIGSTOP");
+    let slow: ReturnType<typeof cloud.get> | null = null;
     try {
       expect((await cloud.get("icy")).status).toBe(200);
+      // So long it stays awake, for who looks through a CLI.
+      slow = cloud.get("icy", "/?ms=3000");
     } finally {
       process.kill(cloud.rootPid(), "SIGCONT");
     }
     await reaches("icy", "running");
+    expect((await slow)?.status).toBe(200);
     expect(await reaches("icy", "frozen")).toBe(pid);
   });
 

@@ -63,15 +63,15 @@ test("an idle app freezes, thaws as the same process, and is stopped in the end"
   const first = await reach(cloud, assignment, "running");
   const frozen = await reach(cloud, assignment, "frozen");
   expect(frozen.pid).toBe(first.pid);
-  await until("it stands still", async () => (await isFrozen(cloud, assignment)) === true);
+  await until("it stands still", () => isFrozen(cloud, assignment));
   gateway.inFlight = 1;
   const reply = await wake(cloud, assignment);
   if (!reply.ok) throw new Error(reply.reason);
   expect(reply.endpoint).toEqual(first.endpoint as Endpoint);
   const before = Number(await get(reply.endpoint));
   expect((await phaseOf(cloud, assignment))?.state).toBe("running");
-  await Bun.sleep(20);
-  expect(Number(await get(reply.endpoint))).toBeGreaterThan(before);
+  const { endpoint } = reply;
+  await until("its timer runs", async () => Number(await get(endpoint)) > before);
   gateway.inFlight = 0;
   await reach(cloud, assignment, "frozen");
   // Limits may change and its use is read while it is frozen.
@@ -93,7 +93,7 @@ test("what is frozen is adopted frozen, and thaws for a program inside it", asyn
   await cloud.restart();
   const adopted = await reach(cloud, assignment, "frozen");
   expect(adopted.pid).toBe(first.pid);
-  expect(await isFrozen(cloud, assignment)).toBe(true);
+  await until("it stands still", () => isFrozen(cloud, assignment));
   const { instance, project, app, uidOffset } = assignment;
   const exits: number[] = [];
   cloud.wire.subscribe(subjects.sessionOutput("inside"), ({ payload }) => {
@@ -102,7 +102,7 @@ test("what is frozen is adopted frozen, and thaws for a program inside it", asyn
   });
   const exec: ExecRequest = {
     ...{ session: "inside", project, app, uidOffset, target: { kind: "inside", instance } },
-    ...{ argv: ["/bin/sh", "-c", "sleep 1; exit 7"], terminal: null },
+    ...{ argv: ["/bin/sh", "-c", "cat; exit 7"], terminal: null },
   };
   const started = await cloud.wire.request(subjects.nodeExec(node), exec as unknown as Json, {
     timeoutMs: 5000,
@@ -110,6 +110,7 @@ test("what is frozen is adopted frozen, and thaws for a program inside it", asyn
   expect(must(started)).toEqual({ ok: true });
   await Bun.sleep(500);
   expect((await phaseOf(cloud, assignment))?.state).toBe("running");
+  cloud.wire.publish(subjects.sessionInput("inside"), { kind: "eof" });
   await until("the program has ended", () => exits.length > 0);
   expect(exits).toEqual([7]);
   await reach(cloud, assignment, "frozen");

@@ -34,6 +34,7 @@ test("a persistent map does what a map does, and leaves its earlier versions as 
         expect([...version.entries()].sort() as [string, number][]).toEqual(entries);
       }
     }),
+    { seed: 1 },
   );
 });
 
@@ -90,6 +91,7 @@ test("what nodes guarantee is the sum over their assignments, whatever came and 
         );
       }
     }),
+    { seed: 2 },
   );
 });
 

@@ -88,6 +88,7 @@ test("what is placed fits, goes where fewest of its app are, and a refusal is tr
         }
       }
     }),
+    { seed: 1 },
   );
 });
 

@@ -205,7 +205,10 @@ export class Cloud {
   }
 
   /** The CLI when it must succeed. */
-  async ok(args: readonly string[], options: { readonly stdin?: string } = {}): Promise<string> {
+  async ok(
+    args: readonly string[],
+    options: { readonly stdin?: string; readonly timeoutMs?: number } = {},
+  ): Promise<string> {
     const result = await this.cli(args, options);
     if (result.code !== 0) {
       throw new Error(
@@ -227,7 +230,9 @@ export class Cloud {
   }
 
   async deploy(folder: string, app: string): Promise<DeployResult> {
-    return lastJson(await this.ok(["deploy", folder, "--app", app, "--json"])) as DeployResult;
+    const command = ["deploy", folder, "--app", app, "--json"];
+    // A build may fetch packages from far away: the test's own limit ends what hangs.
+    return lastJson(await this.ok(command, { timeoutMs: 600_000 })) as DeployResult;
   }
 
   async ps(app?: string): Promise<PsRow[]> {

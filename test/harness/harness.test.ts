@@ -37,7 +37,7 @@ test.each([
   ["cut in a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nab"],
   ["closed without a byte", ""],
 ])("an answer that is %s is an error", async (_, bytes) => {
-  expect(request({ port: await answering(bytes), host: "x" })).rejects.toThrow();
+  await expect(request({ port: await answering(bytes), host: "x" })).rejects.toThrow();
 });
 
 test("a steady load counts every failure", async () => {
@@ -55,7 +55,7 @@ test("a quantile of few values is one of them", () => {
 });
 
 test("what a cloud leaves behind is found, and only its own", () => {
-  const cloud = "zz9canary";
+  const cloud = `zz9canary${process.pid}`;
   expect(leftovers(cloud, "/nonexistent/canary")).toEqual([]);
   const run = `/run/lode-${cloud}`;
   const hierarchy = existsSync("/sys/fs/cgroup/memory") ? "memory/" : "";

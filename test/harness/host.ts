@@ -2,18 +2,35 @@ import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { patienceMs } from "./pace.ts";
 
-/** Ports that nothing listened on a moment ago. */
+const firstPort = 10_000;
+const portsGiven = new Set<number>();
+
+/**
+ * Ports that nothing listened on a moment ago, each given once. They are none of those that the
+ * kernel takes for connections: of these any may be in use again before it is listened on, and
+ * while who listens there starts anew.
+ */
 export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  const range = readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8");
+  const end = Math.max(Number.parseInt(range, 10), 2 * firstPort);
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = firstPort + Math.floor(Math.random() * (end - firstPort));
+    if (portsGiven.has(port) || !(await isFree(port))) continue;
+    portsGiven.add(port);
+    ports.push(port);
+  }
   return ports;
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  const listens = await new Promise<boolean>((settle) => {
+    server.once("error", () => settle(false));
+    server.listen(port, "0.0.0.0", () => settle(true));
+  });
+  if (listens) await new Promise((done) => server.close(done));
+  return listens;
 }
 
 export async function sleep(durationMs: number): Promise<void> {
@@ -62,11 +79,11 @@ export function processIds(): number[] {
     .map(Number);
 }
 
-/** Programs of an instance that were started ahead: they stand in a read of their pipe. */
+/** Programs of an instance that were started ahead, not bubblewrap: they read their pipe. */
 export function waitingPids(cloud: string, instance: string): number[] {
   const group = `lode-${cloud}/${instance}`;
   return processIds().filter((pid) => {
-    if (!cgroupsOf(pid).includes(group)) return false;
+    if (!cgroupsOf(pid).includes(group) || programOf(pid) === "bwrap") return false;
     return readOrNull(`/proc/${pid}/wchan`)?.includes("pipe_read") === true;
   });
 }

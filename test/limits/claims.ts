@@ -61,10 +61,10 @@ async function use(apps: readonly Loaded[], seconds: number): Promise<Use> {
   const busy = busySeconds();
   const before = apps.map(({ counters }) => counters.cpuTimeUs());
   await sleep(seconds * 1000);
+  const usedUs = apps.map(({ counters }, index) => counters.cpuTimeUs() - (before[index] ?? 0));
+  // Between the first look at a clock and the last, so that nobody seems to get more than there is.
   const passed = (performance.now() - startedAt) / 1000;
-  const cores = apps.map(
-    ({ counters }, index) => (counters.cpuTimeUs() - (before[index] ?? 0)) / 1e6 / passed,
-  );
+  const cores = usedUs.map((used) => used / 1e6 / passed);
   const own = cores.reduce((sum, one) => sum + one, 0);
   return { cores, others: Math.max(0, (busySeconds() - busy) / passed - own) };
 }

@@ -7,6 +7,8 @@ import { cgroupsOf } from "../harness/host.ts";
 export interface Counters {
   /** Since the instance's process began. */
   cpuTimeUs(): number;
+  /** No process of it runs, not even for a timer. */
+  isFrozen(): boolean;
   /** What it is held to; Infinity: all there are. */
   ceilingCores(): number;
   /** Of its memory, the part that is pages of files. */
@@ -27,6 +29,7 @@ export function countersOf(pid: number): Counters {
     const directory = layout.parent + pathOf(pid, "");
     return {
       cpuTimeUs: () => field(`${directory}/cpu.stat`, "usage_usec"),
+      isFrozen: () => field(`${directory}/cgroup.events`, "frozen") === 1,
       ceilingCores: () => ceiling(...text(`${directory}/cpu.max`).split(" ")),
       fileCacheBytes: () => fileCache(`${directory}/memory.stat`, ""),
     };
@@ -34,8 +37,10 @@ export function countersOf(pid: number): Counters {
   const cpu = layout.mounts.cpu + pathOf(pid, "cpu");
   const cpuacct = layout.mounts.cpuacct + pathOf(pid, "cpuacct");
   const memory = layout.mounts.memory + pathOf(pid, "memory");
+  const freezer = layout.mounts.freezer + pathOf(pid, "freezer");
   return {
     cpuTimeUs: () => Number(text(`${cpuacct}/cpuacct.usage`)) / 1000,
+    isFrozen: () => text(`${freezer}/freezer.state`) === "FROZEN",
     ceilingCores: () => ceiling(text(`${cpu}/cpu.cfs_quota_us`), text(`${cpu}/cpu.cfs_period_us`)),
     fileCacheBytes: () => fileCache(`${memory}/memory.stat`, "total_"),
   };

@@ -4,7 +4,7 @@ import { patienceMs, slowness } from "../harness/pace.ts";
 import { openControls } from "./control.ts";
 import { faultOf, readReport } from "./judge.ts";
 import { probes } from "./probes.ts";
-import { apiMsMax, measure, refusedInside, roundsMin } from "./prove.ts";
+import { apiMsMax, measure, type Pressure, refusedInside, roundsMin } from "./prove.ts";
 import { openStage, runtimes, type Stage } from "./stage.ts";
 import { openWatch, type Watch } from "./watch.ts";
 
@@ -12,6 +12,9 @@ import { openWatch, type Watch } from "./watch.ts";
 // each once without a sandbox, where it must succeed.
 
 const measureTimeoutMs = patienceMs(120_000);
+/** When the API seems slow: what else the machine does comes and goes. */
+const roundsMax = 5 * roundsMin;
+const isApiFast = ({ apiMs }: Pressure) => apiMs.during < apiMsMax;
 
 setDefaultTimeout(patienceMs(60_000));
 
@@ -61,9 +64,10 @@ describe("neighbours and lode live on under it", () => {
   test.each(bombs)(
     "%s",
     async (_, probe) => {
-      const { apiMs, isQuiet } = await measure(stage, watch, probe, "native", roundsMin);
+      const pressure = await measure(stage, watch, probe, "native", roundsMax, isApiFast);
       expect(watch.takeErrors()).toEqual([]);
       expect(isAlive(stage.neighbourPid)).toBe(true);
+      const { apiMs, isQuiet } = pressure;
       if (isQuiet && slowness === 1) expect(apiMs.during).toBeLessThan(apiMsMax);
     },
     measureTimeoutMs,

@@ -77,8 +77,8 @@ test("a proxy for the internet does not stand before this machine", async () => 
   expect((await lode(["apps", "-q"], null, env)).stdout).toContain("shop");
 });
 
-/** Runs on a terminal of its own (a pty made by `script`), typing `keys` into it. */
-async function onTerminal(args: readonly string[], keys: string) {
+/** Runs on a terminal of its own (a pty made by `script`), and types `key` when asked. */
+async function onTerminal(args: readonly string[], key: string | null = null) {
   const words = [process.execPath, script, ...args].map((word) => `'${word}'`);
   const command = `stty cols 80 rows 24; ${words.join(" ")}`;
   const child = Bun.spawn(["script", "-qec", command, "/dev/null"], {
@@ -86,21 +86,21 @@ async function onTerminal(args: readonly string[], keys: string) {
     stdin: "pipe",
     stdout: "pipe",
   });
-  const typing = (async () => {
-    for (const key of keys) {
-      await Bun.sleep(300);
-      child.stdin.write(key);
-      await child.stdin.flush();
-    }
-  })();
-  const stdout = await new Response(child.stdout).text();
-  await typing;
+  let stdout = "";
+  let isTyped = key === null;
+  for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) {
+    stdout += piece;
+    if (isTyped || key === null || !stdout.includes("Remove")) continue;
+    isTyped = true;
+    child.stdin.write(key);
+    await child.stdin.flush();
+  }
   return { stdout, code: await child.exited };
 }
 
 test("on a terminal: deploy moves a line, rm asks, exec gets one", async () => {
   const folder = cloud.folder({ "index.html": "x" });
-  const deployed = await onTerminal(["deploy", folder, "--app", "seen"], "");
+  const deployed = await onTerminal(["deploy", folder, "--app", "seen"]);
   expect(deployed.stdout).toContain("\x1b[K");
   expect(deployed.stdout).toContain("http://seen.localhost:8080");
   const kept = await onTerminal(["rm", "seen"], "n");
@@ -109,7 +109,7 @@ test("on a terminal: deploy moves a line, rm asks, exec gets one", async () => {
   const removed = await onTerminal(["rm", "seen"], "y");
   expect(removed.stdout).toContain("removed seen");
   expect(removed.code).toBe(0);
-  const ran = await onTerminal(["exec", "shop", "--", "echo", "on a terminal"], "");
+  const ran = await onTerminal(["exec", "shop", "--", "echo", "on a terminal"]);
   expect(ran.stdout).toContain("echo on a terminal");
   expect(ran.stdout).not.toContain("\x1b[K");
 });

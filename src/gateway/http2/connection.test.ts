@@ -379,7 +379,7 @@ describe("flow control", () => {
           check();
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 60, seed: 1 },
     );
   });
 
@@ -576,7 +576,7 @@ describe("the end of a connection", () => {
         for (const user of play.users) expect(user.closed).not.toBe(undefined);
         expect(play.connection.streams.size).toBe(0);
       }),
-      { numRuns: 1000 },
+      { numRuns: 1000, seed: 2 },
     );
   });
 });

@@ -66,7 +66,7 @@ test("frames are the same wherever reads end", () => {
       const bytes = Buffer.concat(list);
       expect(read(bytes, cuts)).toEqual(expected(bytes));
     }),
-    { numRuns: 500 },
+    { numRuns: 500, seed: 1 },
   );
 });
 
