@@ -18,6 +18,6 @@ class WarmUp {
 
 const warmUp = new WarmUp();
 
-export default {
+export const app = {
   fetch: async (request: Request): Promise<Response> => new Response(warmUp.answer(request)),
 };
