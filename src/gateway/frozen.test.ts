@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { UnixEndpoint } from "../model/instance.ts";
+import { subjects } from "../model/wire.ts";
 import { appRoute, RawClient, type Rig, routeInstance, startRig } from "./testing/harness.ts";
 
 setDefaultTimeout(30_000);
@@ -214,6 +215,41 @@ test("is thawed here: its answer comes before its node is told, which it is all 
   expect(isAnswered).toBe(false);
   answer.resolve();
   expect(await other).toBe(200);
+  thaw = () => false;
+  child.kill("SIGKILL");
+  await child.exited;
+});
+
+test("was asked to be quiet and has frozen since, which the table does not tell yet", async () => {
+  const { socket, child } = await stoppedAt("new-ice");
+  rig.setApps({
+    "default/new-ice": appRoute("new-ice", [
+      routeInstance("n1", { kind: "running", endpoint: socket }),
+    ]),
+  });
+  await Bun.sleep(20);
+  const quiet = await rig.wire.request(
+    subjects.gatewayQuiesce("g0"),
+    { instance: "n1" },
+    { timeoutMs: 1000 },
+  );
+  expect(quiet).toMatchObject({ ok: true, value: { inFlight: 0 } });
+  const seen: string[] = [];
+  thaw = (instance) => {
+    seen.push(`thawed ${instance}`);
+    child.kill("SIGCONT");
+    return true;
+  };
+  const told = Promise.withResolvers<void>();
+  rig.onWake(async (instance) => {
+    seen.push(`told of ${instance}`);
+    told.resolve();
+    return { ok: true, endpoint: socket };
+  });
+  expect(await ask("new-ice", "GET")).toBe(200);
+  await told.promise;
+  expect(await ask("new-ice", "POST")).toBe(200);
+  expect(seen).toEqual(["thawed n1", "told of n1"]);
   thaw = () => false;
   child.kill("SIGKILL");
   await child.exited;

@@ -277,7 +277,8 @@ export class AppState implements Told {
   }
 
   private takes(instance: InstanceState, waiter: Waiter, now: Timestamp): boolean {
-    return this.canTake(instance, now) || (instance.takesAhead && waiter.isRepeatable);
+    if (this.canTake(instance, now)) return true;
+    return waiter.isRepeatable && instance.takesAhead(this.host.isQuiesced(instance.id));
   }
 
   /** It could be woken to take a share. */
@@ -416,7 +417,9 @@ export class AppState implements Told {
 
   private async wake(instance: InstanceState): Promise<void> {
     instance.waking = true;
-    if (instance.connectAhead(() => this.sendAhead())) await this.thaw(instance);
+    // Asked to be quiet: it may be frozen by now, which the table tells later.
+    const isQuiesced = this.host.isQuiesced(instance.id);
+    if (instance.connectAhead(isQuiesced, () => this.sendAhead())) await this.thaw(instance);
     const answer = await this.host.wake(instance);
     instance.waking = false;
     switch (answer.kind) {

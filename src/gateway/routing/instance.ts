@@ -160,22 +160,25 @@ export class InstanceState implements DividedCandidate, Member {
     return this.routeCores;
   }
 
-  /** Connects to one that is frozen, while it is woken. False: it is not frozen. */
-  connectAhead(onReady: () => void): boolean {
-    const { route } = this;
-    if (!this.rests || route.kind !== "asleep" || route.socket === undefined) return false;
-    this.pool.connectAhead(route.socket, onReady);
+  /** Connects to one that is frozen, or is about to be, while it is woken. False: it is not. */
+  connectAhead(isQuiesced: boolean, onReady: () => void): boolean {
+    const endpoint = this.rests ? this.socketAsleep : this.endpoint;
+    if (endpoint?.kind !== "unix" || !(this.rests || isQuiesced)) return false;
+    this.pool.connectAhead(endpoint, onReady);
     return true;
   }
 
   /** It is being woken, and a request could lie in its socket until then. */
-  get takesAhead(): boolean {
-    return this.waking && this.rests && this.pool.hasIdle;
+  takesAhead(isQuiesced: boolean): boolean {
+    return this.waking && (this.rests || isQuiesced) && this.pool.hasIdle;
+  }
+
+  private get socketAsleep(): Endpoint | null {
+    return this.route.kind === "asleep" ? (this.route.socket ?? null) : null;
   }
 
   wokenAt(endpoint: Endpoint): void {
-    const ahead = this.route.kind === "asleep" ? this.route.socket : undefined;
-    if (!sameEndpoint(this.endpoint ?? ahead ?? null, endpoint)) this.pool.closeIdle();
+    if (!sameEndpoint(this.endpoint ?? this.socketAsleep, endpoint)) this.pool.closeIdle();
     this.woken = endpoint;
     this.failing = false;
     this.wakeRefused = null;
