@@ -76,7 +76,7 @@ export function isBatch(runner: Runner): boolean {
   return isHot && usedCores > batchSeconds * requestsPerSecond;
 }
 
-/** `share` after `usedSeconds` of CPU time more, of which the part `newest` was inside the kernel. */
+/** `share` after `usedSeconds` more of CPU time, of which `newest` is the part in the kernel. */
 export function kernelShareAfter(share: number, newest: number, usedSeconds: number): number {
   return newest + (share - newest) * Math.exp(-usedSeconds / kernelMemorySeconds);
 }
