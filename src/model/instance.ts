@@ -101,7 +101,7 @@ export interface InstanceUsage {
   readonly cpuTimeUs: number;
   readonly memoryBytes: number;
   readonly oomKills: number;
-  /** As batch work beside apps that are asked: it runs on some of the cores only. */
+  /** As batch work beside apps that are asked: it runs on some of the cores only, or less. */
   readonly confined: boolean;
   /** Core-seconds and byte-seconds that it may still burst with; null: no burst is set. */
   readonly cpuCredit: CreditLeft | null;

@@ -13,6 +13,8 @@ export interface CpuSharer {
 export interface SharingMember {
   readonly cgroup: Cgroup;
   readonly minCores: number;
+  /** Somebody waits for its end. */
+  readonly isAwaited: boolean;
 }
 
 interface Member extends CpuClaim, SharingMember {
@@ -39,10 +41,14 @@ export class CpuShares {
     return this.#members;
   }
 
-  /** It counts as busy at first: a start is when an app needs most. */
-  enter(cgroup: Cgroup, minCores: number): CpuSharer {
+  /**
+   * It counts as busy at first: a start is when an app needs most.
+   *
+   * @param isAwaited somebody waits for its end.
+   */
+  enter(cgroup: Cgroup, minCores: number, isAwaited = false): CpuSharer {
     const none = { usedCores: 0, weightCores: 0, correction: 1, writtenCores: 0 };
-    const member = { cgroup, minCores, busy: true, ...none };
+    const member = { cgroup, minCores, isAwaited, busy: true, ...none };
     this.#members.add(member);
     this.#balance();
     return {

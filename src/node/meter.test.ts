@@ -53,7 +53,7 @@ test("being confined is told at the next look, also of what stands still", async
   const { state, cgroup } = fakeCgroup();
   const meter = meterOf(defaultLimits, cgroup);
   expect(await meter.sample(1000)).toMatchObject({ confined: false });
-  state.confinement = { cores: 1, yields: true };
+  state.confinement = { cores: 1, yields: true, rationCores: null };
   const resting = await meter.sample(2000);
   expect(resting).toMatchObject({ confined: true, cpuCores: 0 });
   expect(await meter.sample(3000)).toBe(resting);

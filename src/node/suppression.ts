@@ -7,11 +7,13 @@ import {
   type Confinement,
   confinements,
   isBatch,
+  kernelShareAfter,
   type Runner,
   signMs,
 } from "./decide/suppression.ts";
 
-// Keeps batch work off some cores while other apps are asked, by the rule of decide/suppression.ts.
+// Keeps batch work off some cores while other apps are asked, and rations what does nothing but
+// system calls, by the rule of decide/suppression.ts.
 //
 //   resting ─a request─→ glancing ─the cloud is busy─→ looking ─batch beside others─→ confining
 //      ↑                 │      ↑                      │     ↑                        │
@@ -30,6 +32,9 @@ interface Reading {
   readonly at: Timestamp;
   readonly cpuTimeUs: number;
   readonly usedCores: number;
+  /** Null: it was no batch work. */
+  readonly kernelTimeUs: number | null;
+  readonly kernelShare: number;
   readonly batchAt: Timestamp | null;
 }
 
@@ -141,18 +146,38 @@ export class Suppression {
     const newest = before === undefined ? 0 : usedCores(before, { at: now, cpuTimeUs });
     const smoothed = before?.usedCores ?? 0;
     const used = smoothed + newestShare * (newest - smoothed);
+    const kernel = this.#readKernel(member, before, cpuTimeUs);
     const told = this.#requests.get(member.cgroup.name) ?? [];
     const count = told.reduce((sum, one) => sum + one.count, 0);
     const runner = {
       minCores: member.minCores,
       usedCores: used,
       requestsPerSecond: count / (signMs / 1000),
+      kernelShare: kernel.kernelShare,
+      isAwaited: member.isAwaited,
+      rationCores: this.#confined.get(member)?.rationCores ?? null,
       askedAt: told.at(-1)?.at ?? null,
       batchAt: before?.batchAt ?? null,
     };
     const batchAt = isBatch(runner) ? now : runner.batchAt;
-    this.#readings.set(member, { at: now, cpuTimeUs, usedCores: used, batchAt });
+    this.#readings.set(member, { at: now, cpuTimeUs, usedCores: used, ...kernel, batchAt });
     return { ...runner, batchAt };
+  }
+
+  /** Only of what was batch work: it is one more file. */
+  #readKernel({ cgroup }: SharingMember, before: Reading | undefined, cpuTimeUs: number) {
+    if (before === undefined || before.batchAt === null) {
+      return { kernelTimeUs: null, kernelShare: 0 };
+    }
+    const kernelTimeUs = cgroup.kernelTimeUs();
+    const usedUs = cpuTimeUs - before.cpuTimeUs;
+    if (before.kernelTimeUs === null || usedUs <= 0)
+      return { kernelTimeUs, kernelShare: before.kernelShare };
+    const newest = (kernelTimeUs - before.kernelTimeUs) / usedUs;
+    return {
+      kernelTimeUs,
+      kernelShare: kernelShareAfter(before.kernelShare, newest, usedUs / 1e6),
+    };
   }
 
   #apply(wanted: Map<SharingMember, Confinement>): void {
@@ -163,11 +188,16 @@ export class Suppression {
     }
     for (const [member, place] of wanted) {
       const now = this.#confined.get(member);
-      if (now?.cores === place.cores && now.yields === place.yields) continue;
+      if (now !== undefined && isSame(now, place)) continue;
       member.cgroup.confine(place);
     }
     this.#confined = wanted;
   }
+}
+
+function isSame(one: Confinement, other: Confinement): boolean {
+  const isThere = one.cores === other.cores && one.yields === other.yields;
+  return isThere && one.rationCores === other.rationCores;
 }
 
 type Moment = Pick<Reading, "at" | "cpuTimeUs">;

@@ -78,6 +78,28 @@ test.skipIf(cores < 2)(
   },
 );
 
+test.skipIf(cores < 2)("batch work that floods the kernel is rationed as long", async () => {
+  await first.limit("--cpu", "-");
+  await first.ask(`/copy?processes=${cores}`);
+  expect(Number.isFinite(first.counters.ceilingCores())).toBe(false);
+  let isAsking = true;
+  const asking = (async () => {
+    for (; isAsking; await Bun.sleep(20)) await second.ask("/");
+  })();
+  await until("it is rationed", () => Number.isFinite(first.counters.ceilingCores()));
+  const ration = first.counters.ceilingCores();
+  expect(ration).toBeLessThan(cores / 8);
+  expect(await usedCores(first, 2)).toBeLessThan(1.5 * ration);
+  // Its limits are its own, and its ration stays.
+  await first.limit("--cpu", ":0.5");
+  expect(first.counters.ceilingCores()).toBe(ration);
+  isAsking = false;
+  await asking;
+  await until("it has its max again", () => first.counters.ceilingCores() === 0.5);
+  await first.ask("/rest");
+  await first.limit("--cpu", "-");
+});
+
 test("an app measures its own growth", async () => {
   const grown = JSON.parse(await second.ask("/growth?threads=2&rounds=2")) as number[];
   expect(grown).toHaveLength(2);

@@ -20,7 +20,24 @@ const rigMinutesMax = 90;
 /** The control runs of bombs take 2 GiB. */
 const rigMemoryMib = 4096;
 
-async function prove(stage: Stage, watch: Watch, probe: Probe): Promise<Row> {
+/**
+ * Null unless times are judged: beside an app that is asked, lode rations what does nothing but
+ * system calls, and on an emulated machine a probe would not come to its end in the time.
+ */
+function openWatchThroughout(stage: Stage): Watch | null {
+  return judgesTimes ? openWatch(stage) : null;
+}
+
+async function press(stage: Stage, throughout: Watch | null, probe: Probe) {
+  const watch = throughout ?? openWatch(stage);
+  try {
+    return await measure(stage, watch, probe, "native", 4 * roundsMin);
+  } finally {
+    if (throughout === null) await watch.stop();
+  }
+}
+
+async function prove(stage: Stage, watch: Watch | null, probe: Probe): Promise<Row> {
   const controls = await openControls(stage.program);
   const control = readReport(`${await controls.run(probe, stage.around)}\nend`).breaches;
   await controls.close();
@@ -33,13 +50,13 @@ async function prove(stage: Stage, watch: Watch, probe: Probe): Promise<Row> {
     if (refusals.length === 0) refusals = [...report.refusals, ...report.taken];
   }
   const isMeasured = !isUpload && (judgesTimes || probe.bomb === true);
-  const pressure = isMeasured ? await measure(stage, watch, probe, "native", 4 * roundsMin) : null;
+  const pressure = isMeasured ? await press(stage, watch, probe) : null;
   return { id: probe.id, control, faults, refusals, pressure };
 }
 
 async function proveHere(): Promise<Report> {
   const stage = await openStage(runtimes);
-  const watch = openWatch(stage);
+  const watch = openWatchThroughout(stage);
   const rows: Row[] = [];
   try {
     for (const probe of probes) {
@@ -50,7 +67,7 @@ async function proveHere(): Promise<Report> {
       process.stdout.write(`${verdict} ${probe.title} ${why}`.trimEnd().concat("\n"));
     }
   } finally {
-    await watch.stop();
+    await watch?.stop();
     for (const line of await stage.close()) process.stdout.write(`left behind: ${line}\n`);
   }
   const version = cgroupVersion();

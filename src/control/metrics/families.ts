@@ -190,7 +190,7 @@ function processFamilies(apps: readonly NamedApp[]): readonly MetricFamily[] {
     counter("lode_app_cpu_seconds_total", "CPU time used.", (sums) => sums.cpuTimeUs / 1e6),
     counter(
       "lode_app_cpu_throttled_seconds_total",
-      "Time for which the kernel held instances back at their CPU ceiling.",
+      "Time for which the kernel held instances back at their CPU ceiling or ration.",
       (sums) => sums.throttledUs / 1e6,
     ),
     counter(

@@ -14,7 +14,7 @@ import { openKernelEvents } from "../linux/kernel-events.ts";
 import type { Cgroup, CgroupLimits, CgroupTree } from "./cgroup.ts";
 import { detectCgroups, openCgroupTree } from "./detect.ts";
 import { memoryCeilings, withinCeiling } from "./memory.ts";
-import { firstCores, quotaOf, sharesOf, weightOf } from "./shares.ts";
+import { firstCores, quotaOf, rationedQuotaOf, sharesOf, weightOf } from "./shares.ts";
 import { openTreeV2 } from "./v2.ts";
 
 setDefaultTimeout(60_000);
@@ -184,14 +184,14 @@ test("a fork bomb is held to one core, also what it forks meanwhile, and let go"
     [...new Set((await group.pids()).map(allowedCores))].filter((list) => list !== null);
   start(group, forkBomb("sleeps"));
   await until(async () => (await group.pids()).length > 3);
-  group.confine({ cores: 1, yields: true });
+  group.confine({ cores: 1, yields: true, rationCores: null });
   for (let look = 0; look < 20; look++) {
     expect(await coresOf()).toEqual(["0"]);
     await Bun.sleep(5);
   }
   expect(cpuOf(group, ["cpu.idle"])).toBe("1");
   group.setCpuWeight(2);
-  expect(group.confinement).toEqual({ cores: 1, yields: true });
+  expect(group.confinement).toEqual({ cores: 1, yields: true, rationCores: null });
   group.confine(null);
   expect(cpuOf(group, ["cpu.idle"])).toBe("0");
   expect(group.confinement).toBeNull();
@@ -208,7 +208,7 @@ test("a fork bomb is held to one core, also what it forks meanwhile, and let go"
 test("a helper runs as the group does, on its cores and its account, and dies with it", async () => {
   const group = await tree().create("flooding");
   await group.setLimits({ ...noLimits, pidsMax: 1 });
-  group.confine({ cores: 1, yields: true });
+  group.confine({ cores: 1, yields: true, rationCores: null });
   const joins = group.runPaths.map((path) => `echo 0 > ${path}`).join("; ");
   const helper = Bun.spawn(["sh", "-c", `${joins}; while :; do :; done`]);
   await until(async () => group.cpuTimeUs() > 20_000);
@@ -281,6 +281,37 @@ test("a CPU ceiling throttles", async () => {
   await group.setLimits({ ...noLimits, cpuMaxCores: 0.1 });
   start(group, "while :; do :; done");
   await until(async () => (await group.usage()).throttledUs > 0);
+});
+
+test("what works the kernel is seen to, held to a ration, and has its ceiling again", async () => {
+  const group = await tree().create("rationed");
+  await group.setLimits({ ...noLimits, cpuMaxCores: 0.9 });
+  const ceiling = cpuOf(group, ["cpu.cfs_quota_us", "cpu.max"]);
+  start(group, "exec dd if=/dev/zero of=/dev/null bs=1M");
+  await until(async () => group.cpuTimeUs() > 100_000);
+  expect(group.kernelTimeUs() / group.cpuTimeUs()).toBeGreaterThan(0.6);
+  const confined = { cores: 1, yields: true, rationCores: 0.1 };
+  group.confine(confined);
+  const ration = cpuOf(group, ["cpu.cfs_quota_us", "cpu.max"]);
+  expect(["1000", "1000 10000"]).toContain(ration);
+  const before = { at: performance.now(), usedUs: group.cpuTimeUs() };
+  await Bun.sleep(500);
+  const seconds = (performance.now() - before.at) / 1000;
+  expect((group.cpuTimeUs() - before.usedUs) / 1e6 / seconds).toBeLessThan(0.2);
+  expect((await group.usage()).throttledUs).toBeGreaterThan(0);
+  // A change of its limits leaves the ration, up to a ceiling that is less.
+  await group.setLimits({ ...noLimits, cpuMaxCores: 0.8 });
+  expect(cpuOf(group, ["cpu.cfs_quota_us", "cpu.max"])).toBe(ration);
+  await group.setLimits({ ...noLimits, cpuMaxCores: 0.05 });
+  expect(["1000", "1000 20000"]).toContain(cpuOf(group, ["cpu.cfs_quota_us", "cpu.max"]));
+  await group.setLimits({ ...noLimits, cpuMaxCores: 0.9 });
+  group.confine({ ...confined, rationCores: null });
+  expect(cpuOf(group, ["cpu.cfs_quota_us", "cpu.max"])).toBe(ceiling);
+  group.confine(confined);
+  group.confine(null);
+  expect(cpuOf(group, ["cpu.cfs_quota_us", "cpu.max"])).toBe(ceiling);
+  await group.kill();
+  await group.remove();
 });
 
 test("trees are adopted, list what is there and remove half-made groups", async () => {
@@ -356,13 +387,21 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
   expect(files.map(read)).toEqual(["25", "30000 20000", "7", "10", "20", "30"]);
   expect(read("memory.swap.max")).toBe("0");
   expect(readFileSync(`${root}/memory.min`, "utf8")).toBe("10");
+  const confined = { cores: 1, yields: true, rationCores: 0.1 };
+  group.confine(confined);
+  expect(read("cpu.max")).toBe("1000 10000");
+  await group.setLimits({ ...limits, cpuMaxCores: 1.4 });
+  expect(read("cpu.max")).toBe("1000 10000");
+  group.confine({ ...confined, rationCores: null });
+  expect(read("cpu.max")).toBe("28000 20000");
+  group.confine(null);
   await group.setLimits(noLimits);
   expect(readFileSync(`${root}/memory.min`, "utf8")).toBe("0");
   expect(files.map(read)).toEqual(["25", "max 20000", "max", "0", "max", "8000"]);
   expect(readFileSync(`${root}/memory.max`, "utf8")).toBe("9000");
   writeFileSync(`${root}/app/memory.current`, "100");
   expect(group.setLimits(limits)).rejects.toThrow("100 bytes are in use");
-  writeFileSync(`${root}/app/cpu.stat`, "usage_usec 5000\nthrottled_usec 30\n");
+  writeFileSync(`${root}/app/cpu.stat`, "usage_usec 5000\nsystem_usec 4000\nthrottled_usec 30\n");
   writeFileSync(`${root}/app/memory.stat`, "active_file 7\ninactive_file 40\n");
   writeFileSync(`${root}/app/memory.events`, "oom 3\noom_kill 2\n");
   expect(await group.usage()).toEqual({
@@ -371,8 +410,9 @@ test("v2: what is written where (a plain directory in place of the kernel)", asy
     cacheBytes: 40,
     oomKills: 2,
     throttledUs: 30,
-    confinedUs: 0,
+    confinedUs: expect.any(Number),
   });
+  expect(group.kernelTimeUs()).toBe(4000);
 });
 
 test("detection: v2 first, then v1, else one line that says why", () => {
@@ -423,6 +463,15 @@ test("weights and quotas", () => {
   expect(quotaOf(0.01)).toEqual({ quotaUs: 1000, periodUs: 100_000 });
   expect(quotaOf(0.0001)).toEqual({ quotaUs: 1000, periodUs: 1_000_000 });
   expect(quotaOf(null).quotaUs).toBeNull();
+});
+
+test("of a ceiling and a ration the lesser holds, a ration in short periods", () => {
+  const rationed = { quotaUs: 1000, periodUs: 10_000 };
+  expect(rationedQuotaOf(null, 0.1)).toEqual(rationed);
+  expect(rationedQuotaOf(1, 0.1)).toEqual(rationed);
+  expect(rationedQuotaOf(0.05, 0.1)).toEqual(quotaOf(0.05));
+  expect(rationedQuotaOf(1, null)).toEqual(quotaOf(1));
+  expect(rationedQuotaOf(null, null)).toEqual(quotaOf(null));
 });
 
 test("apps never get all of a machine's memory", () => {

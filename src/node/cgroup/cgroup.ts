@@ -19,6 +19,7 @@ export interface CgroupUsage {
   /** Of memoryBytes, page cache that can go at once. */
   readonly cacheBytes: number;
   readonly oomKills: number;
+  /** By its ceiling, or by a ration while it was confined. */
   readonly throttledUs: number;
   /** For how long it was held to some of the cores. */
   readonly confinedUs: number;
@@ -36,13 +37,18 @@ export interface Cgroup {
    * one core. Nothing happens when it has just gone.
    */
   setCpuWeight(cores: number): void;
-  /** Null: it may run everywhere, by its weight. Nothing happens when it has just gone. */
+  /**
+   * Null: it may run everywhere, by its weight, up to its ceiling. Nothing happens when it has
+   * just gone.
+   */
   confine(to: Confinement | null): void;
   /** What `confine` was told last; null: it may run everywhere. */
   readonly confinement: Confinement | null;
   usage(): Promise<CgroupUsage>;
   /** The same number as in `usage`, at the price of one file; 0 when it has just gone. */
   cpuTimeUs(): number;
+  /** Of that, what was spent inside the kernel, by the kernel's ticks; 0 when it has just gone. */
+  kernelTimeUs(): number;
   pids(): Promise<readonly number[]>;
   /** True: everything in it stands still. False: `thaw` came before that. */
   freeze(): Promise<boolean>;

@@ -14,15 +14,27 @@ export interface Quota {
   readonly periodUs: number;
 }
 
+const periodUs = 20_000;
+/** What the kernel does after a burst is as long as the burst: 10 ms make a ration's 1 ms each. */
+const rationPeriodUs = 10_000;
+
 /**
  * A throttled app stands still until its period ends, so the period is its worst added
  * latency: 20 ms, a fifth of the kernel's default, for which one timer per period is cheap.
  * The kernel's least quota is 1 ms; below 0.05 cores the period grows instead, up to 1 s.
  */
 export function quotaOf(cores: number | null): Quota {
-  const periodUs = 20_000;
+  return cores === null ? { quotaUs: null, periodUs } : quotaIn(cores, periodUs);
+}
+
+/** Its ceiling, or its ration where that is less; null: it has none. */
+export function rationedQuotaOf(ceiling: number | null, ration: number | null): Quota {
+  if (ration === null || (ceiling !== null && ceiling <= ration)) return quotaOf(ceiling);
+  return quotaIn(ration, rationPeriodUs);
+}
+
+function quotaIn(cores: number, periodUs: number): Quota {
   const quotaUsMin = 1000;
-  if (cores === null) return { quotaUs: null, periodUs };
   const quotaUs = Math.round(cores * periodUs);
   if (quotaUs >= quotaUsMin) return { quotaUs, periodUs };
   const stretched = Math.round(quotaUsMin / Math.max(cores, 0.001));

@@ -22,7 +22,7 @@ import {
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
 import { type MemoryCeilings, reclaimBytesMin, withinCeiling } from "./memory.ts";
-import { firstCores, quotaOf, sharesOf } from "./shares.ts";
+import { firstCores, rationedQuotaOf, sharesOf } from "./shares.ts";
 
 /** Controllers used, in the order they are joined. */
 export const controllersV1 = ["cpu", "cpuacct", "memory", "pids", "freezer"] as const;
@@ -176,6 +176,7 @@ class CgroupV1 implements Cgroup {
   readonly #options: TreeV1Options;
   readonly #confined: Confined;
   #weightCores: number | null = null;
+  #cpuMaxCores: number | null = null;
 
   constructor(name: string, directories: PathsV1, options: TreeV1Options) {
     this.name = name;
@@ -190,10 +191,9 @@ class CgroupV1 implements Cgroup {
   }
 
   async setLimits(limits: CgroupLimits): Promise<void> {
-    const { cpu, memory, pids } = this.#directories;
-    const quota = quotaOf(limits.cpuMaxCores);
-    mustWrite(`${cpu}/cpu.cfs_period_us`, String(quota.periodUs));
-    mustWrite(`${cpu}/cpu.cfs_quota_us`, String(quota.quotaUs ?? -1));
+    const { memory, pids } = this.#directories;
+    this.#cpuMaxCores = limits.cpuMaxCores;
+    for (const [path, value] of this.#quotaFiles()) mustWrite(path, value);
     mustWrite(`${pids}/pids.max`, limits.pidsMax === null ? "max" : String(limits.pidsMax));
     // Reclaim takes from groups above their soft limit first: v1 has no better protection, and
     // a real-time kernel not even this.
@@ -218,7 +218,21 @@ class CgroupV1 implements Cgroup {
     writeControl(`${cpu}/cpu.idle`, yields ? "1" : "0");
     // The kernel has forgotten it, or would not take it, in between.
     if (!yields && this.#weightCores !== null) this.setCpuWeight(this.#weightCores);
+    const rationed = this.confinement?.rationCores ?? null;
     this.#confined.move(to);
+    if (rationed === (to?.rationCores ?? null)) return;
+    for (const [path, value] of this.#quotaFiles()) writeControl(path, value);
+  }
+
+  /** Its ceiling, or its ration where that is less. */
+  #quotaFiles(): readonly (readonly [string, string])[] {
+    const { cpu } = this.#directories;
+    const ration = this.confinement?.rationCores ?? null;
+    const { periodUs, quotaUs } = rationedQuotaOf(this.#cpuMaxCores, ration);
+    return [
+      [`${cpu}/cpu.cfs_period_us`, String(periodUs)],
+      [`${cpu}/cpu.cfs_quota_us`, String(quotaUs ?? -1)],
+    ];
   }
 
   get confinement(): Confinement | null {
@@ -227,6 +241,10 @@ class CgroupV1 implements Cgroup {
 
   cpuTimeUs(): number {
     return cpuTimeUsIn(this.#directories);
+  }
+
+  kernelTimeUs(): number {
+    return Math.round(readNumber(`${this.#directories.cpuacct}/cpuacct.usage_sys`) / 1000);
   }
 
   async usage(): Promise<CgroupUsage> {

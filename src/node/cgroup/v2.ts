@@ -21,7 +21,7 @@ import {
 } from "./control-files.ts";
 import { killUntilEmpty } from "./kill.ts";
 import { type MemoryCeilings, reclaimBytesMin, withinCeiling } from "./memory.ts";
-import { firstCores, quotaOf, weightOf } from "./shares.ts";
+import { firstCores, rationedQuotaOf, weightOf } from "./shares.ts";
 
 export const controllersV2 = ["cpu", "memory", "pids"] as const;
 /** Without it nothing can be held to some of the cores. */
@@ -143,6 +143,7 @@ class CgroupV2 implements Cgroup {
   readonly #guarantee: (bytes: number) => void;
   readonly #confined: Confined;
   #weightCores: number | null = null;
+  #cpuMaxCores: number | null = null;
 
   constructor(
     name: string,
@@ -167,8 +168,8 @@ class CgroupV2 implements Cgroup {
    * max last, after its pages were reclaimed.
    */
   async setLimits(limits: CgroupLimits): Promise<void> {
-    const quota = quotaOf(limits.cpuMaxCores);
-    this.#write("cpu.max", `${quota.quotaUs ?? "max"} ${quota.periodUs}`);
+    this.#cpuMaxCores = limits.cpuMaxCores;
+    this.#write("cpu.max", this.#quota());
     this.#write("pids.max", orMax(limits.pidsMax));
     this.#writeOptional("memory.swap.max", "0");
     this.#writeOptional("memory.zswap.max", "0");
@@ -193,7 +194,16 @@ class CgroupV2 implements Cgroup {
     this.#writeOptional("cpu.idle", yields ? "1" : "0");
     // The kernel has forgotten it, or would not take it, in between.
     if (!yields && this.#weightCores !== null) this.setCpuWeight(this.#weightCores);
+    const rationed = this.confinement?.rationCores ?? null;
     this.#confined.move(to);
+    if (rationed !== (to?.rationCores ?? null)) this.#writeOptional("cpu.max", this.#quota());
+  }
+
+  /** Its ceiling, or its ration where that is less. */
+  #quota(): string {
+    const ration = this.confinement?.rationCores ?? null;
+    const { periodUs, quotaUs } = rationedQuotaOf(this.#cpuMaxCores, ration);
+    return `${quotaUs ?? "max"} ${periodUs}`;
   }
 
   get confinement(): Confinement | null {
@@ -202,6 +212,10 @@ class CgroupV2 implements Cgroup {
 
   cpuTimeUs(): number {
     return readField(`${this.#directory}/cpu.stat`, "usage_usec");
+  }
+
+  kernelTimeUs(): number {
+    return readField(`${this.#directory}/cpu.stat`, "system_usec");
   }
 
   async usage(): Promise<CgroupUsage> {

@@ -13,6 +13,12 @@ import type { Timestamp } from "../../base/time.ts";
 // there: the mins of all that is confined fit onto the cores left to it, or fewer are taken, or
 // none. One without a min also yields there, unless the rest needs more than the free cores: then
 // weights decide, as ever. Nobody asked: nothing is confined.
+//
+// What spends nearly all its time inside the kernel is rationed as well. A program's own code is
+// interrupted when somebody wakes; a system call is not on most kernels, and what it leaves behind
+// (memory to free, pages to write) the kernel does in whoever comes next. So it gets a tenth of the
+// cores that are left to it, or its min if that is more, and nine tenths of all instants are free.
+// Unpacking an archive looks the same: so not within the first second of it, and no build.
 
 /** Of a core, smoothed; what uses less is met too seldom to matter. */
 export const batchCores = 0.3;
@@ -20,6 +26,20 @@ export const batchCores = 0.3;
 export const batchSeconds = 0.05;
 /** After its last sign something still counts as batch, or as asked. */
 export const signMs = 2000;
+/** Part of its CPU time inside the kernel: most work stays below 0.6, what floods it above 0.9. */
+export const kernelShareMin = 0.8;
+/** A ration ends below this: near one bound it would come and go. */
+export const kernelShareKept = 2 / 3;
+/** Of the cores that it is confined to. */
+export const rationShare = 0.1;
+
+/** Part of a ration that counts as all of it. */
+const rationUsed = 0.8;
+/**
+ * Of CPU time, after which a third of an old share is left; whoever begins has worked inside the
+ * kernel for 0.8 s before that tells.
+ */
+const kernelMemorySeconds = 0.5;
 
 /** Where a cgroup's processes may run, and after whom. */
 export interface Confinement {
@@ -27,6 +47,8 @@ export interface Confinement {
   readonly cores: number;
   /** Whoever else wakes there runs at once: it gets what is left, whatever its weight. */
   readonly yields: boolean;
+  /** So much of these cores' time at most; null: all that is left. */
+  readonly rationCores: number | null;
 }
 
 export interface Runner {
@@ -34,15 +56,35 @@ export interface Runner {
   /** Of late. */
   readonly usedCores: number;
   readonly requestsPerSecond: number;
+  /** Of its CPU time, the part inside the kernel of late; 0 while nobody looks. */
+  readonly kernelShare: number;
+  /** Somebody waits for its end: it is never rationed. */
+  readonly isAwaited: boolean;
+  /** What it is held to now. */
+  readonly rationCores: number | null;
   /** When it got its last request; null: it gets none. */
   readonly askedAt: Timestamp | null;
   /** When it was last seen to be batch work; null: never. */
   readonly batchAt: Timestamp | null;
 }
 
-export function isBatch({ minCores, usedCores, requestsPerSecond }: Runner): boolean {
-  const isHot = usedCores >= batchCores && usedCores > minCores;
+export function isBatch(runner: Runner): boolean {
+  const { minCores, usedCores, requestsPerSecond, rationCores } = runner;
+  // Who uses up a ration would use more.
+  const usesItUp = rationCores !== null && usedCores >= rationUsed * rationCores;
+  const isHot = usesItUp || (usedCores >= batchCores && usedCores > minCores);
   return isHot && usedCores > batchSeconds * requestsPerSecond;
+}
+
+/** `share` after `usedSeconds` more of CPU time, of which `newest` is the part in the kernel. */
+export function kernelShareAfter(share: number, newest: number, usedSeconds: number): number {
+  return newest + (share - newest) * Math.exp(-usedSeconds / kernelMemorySeconds);
+}
+
+function rationOf(runner: Runner, coresLeft: number): number | null {
+  const bound = runner.rationCores === null ? kernelShareMin : kernelShareKept;
+  if (runner.isAwaited || runner.kernelShare < bound) return null;
+  return Math.max(runner.minCores, rationShare * coresLeft);
 }
 
 /** Where each of them may run, in their order; null: everywhere. */
@@ -62,6 +104,8 @@ export function confinements(
   if (!isAsked || free < 1) return runners.map(() => null);
   return runners.map((runner) => {
     if (!batch.includes(runner)) return null;
-    return { cores: cores - free, yields: runner.minCores === 0 && used <= free };
+    const left = cores - free;
+    const yields = runner.minCores === 0 && used <= free;
+    return { cores: left, yields, rationCores: rationOf(runner, left) };
   });
 }

@@ -57,7 +57,7 @@ export async function runJob(
   const { cgroups, network, random } = dependencies;
   const cgroup = await cgroups.create(`build-${random.token(8)}`);
   const slot = await network.acquire({ kind: "public" });
-  const sharer = dependencies.shares.enter(cgroup, 0);
+  const sharer = dependencies.shares.enter(cgroup, 0, true);
   try {
     await cgroup.setLimits({
       cpuMaxCores: null,

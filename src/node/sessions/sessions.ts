@@ -154,7 +154,7 @@ class NodeSessions implements Sessions {
     const { limits, egress } = release.release.config;
     const slot = await network.acquire(egress);
     const cgroup = await cgroups.create(`run-${request.session}`);
-    const sharer = this.#dependencies.shares.enter(cgroup, limits.cpu.min ?? 0);
+    const sharer = this.#dependencies.shares.enter(cgroup, limits.cpu.min ?? 0, true);
     const end = async (): Promise<void> => {
       sharer.leave();
       await cgroup.kill();

@@ -9,15 +9,11 @@ function rest(): void {
   for (const child of spinning.splice(0)) child.kill("SIGKILL");
 }
 
-/** `processes` programs that do nothing but use CPU. */
-function spin(processes: number): void {
+/** `processes` programs that do nothing but use CPU, in their own code or inside the kernel. */
+function spin(processes: number, script: string): void {
   rest();
   for (let count = 0; count < processes; count++) {
-    spinning.push(
-      Bun.spawn(["/bin/sh", "-c", "while :; do :; done"], {
-        stdio: ["ignore", "ignore", "ignore"],
-      }),
-    );
+    spinning.push(Bun.spawn(["/bin/sh", "-c", script], { stdio: ["ignore", "ignore", "ignore"] }));
   }
 }
 
@@ -40,8 +36,11 @@ export default {
     const number = (name: string) => Number(url.searchParams.get(name) ?? 0);
     switch (url.pathname) {
       case "/spin":
-        spin(number("processes"));
+        spin(number("processes"), "while :; do :; done");
         return new Response("spinning");
+      case "/copy":
+        spin(number("processes"), "exec dd if=/dev/zero of=/dev/null bs=1M");
+        return new Response("copying");
       case "/rest":
         rest();
         return new Response("resting");
